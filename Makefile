@@ -1,0 +1,57 @@
+# Everything a developer runs. `make` alone lists the targets.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help run test setup dev deps lint format bench proto lock clean
+
+BIN := .venv/bin
+# Arguments for pytest or for the benchmarks: make test ARGS="tests/unit -x"
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup ## install what is missing, start the service and show presence changing hands
+	@$(BIN)/adsum demo
+
+test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/unit -x" for some)
+	@echo "test: pytest $(ARGS)"
+	@$(BIN)/python -m pytest $(ARGS)
+
+setup: ## make .venv with the adsum command in it (PYTHON=python3.12 to choose)
+	@scripts/setup.sh run
+
+# What tests and linters need on top of `setup`.
+dev:
+	@scripts/setup.sh dev
+
+deps:
+	@scripts/test-deps.sh
+
+lint: dev ## check style, types and import contracts
+	@echo "lint: ruff check"
+	@$(BIN)/ruff check --quiet
+	@echo "lint: ruff format"
+	@$(BIN)/ruff format --quiet --check || { echo "lint: run 'make format'" >&2; exit 1; }
+	@echo "lint: mypy"
+	@$(BIN)/mypy --no-error-summary
+	@echo "lint: import contracts"
+	@$(BIN)/lint-imports --no-logo
+
+format: dev ## format the code and apply the safe fixes
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format
+
+bench: dev ## run the benchmarks
+	@$(BIN)/python -m bench $(ARGS)
+
+proto: dev ## regenerate the gRPC code
+	@PYTHON=$(BIN)/python scripts/proto.sh
+
+lock: ## write requirements/*.lock anew (UPGRADE=1 for newer versions; needs uv)
+	@scripts/lock.sh
+
+clean: ## remove .venv and what builds and tools leave behind
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests bench -type d -name __pycache__ -exec rm -rf {} +

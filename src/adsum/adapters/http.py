@@ -1,0 +1,124 @@
+"""The HTTP port: liveness, readiness and metrics.
+
+`GET /livez` answers while the loop turns. `GET /readyz` says whether this node
+should be given work, check by check. `GET /metrics` is Prometheus' text format.
+Errors have OpenIM's form `{errCode,errMsg,errDlt}`.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from adsum.domain.errors import AdsumError, ArgumentError, InternalError, NotServed
+
+log = logging.getLogger(__name__)
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format; every scraper reads it."""
+
+_JSON_TYPE: Final = "application/json"
+_MAX_BODY_BYTES: Final = 65_536
+_MAX_HEADER_BYTES: Final = 8_190
+_MAX_HEADERS: Final = 64
+_HEADER_TIME_S: Final = 20
+"""How long a connection may go without a complete request. Prometheus' usual interval, 15 s, finds it still open."""
+
+_LINGER_S: Final = 2
+_STOP_S: Final = 2
+
+
+class Check(NamedTuple):
+    """Whether one thing that readiness depends on is well, and a sentence for the person who looks."""
+
+    ok: bool
+    text: str
+
+
+Readiness = Callable[[], Mapping[str, Check]]
+Metrics = Callable[[], Awaitable[bytes]]
+
+
+class HttpServer:
+    """The HTTP port of this process.
+
+    `readiness` gives the checks by name: all must be well. `metrics` gives the
+    page in Prometheus' text format.
+    """
+
+    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+        app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY_BYTES)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_page)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=_STOP_S,
+            # aiohttp counts this from the connecting, so it bounds a header that never ends too.
+            keepalive_timeout=_HEADER_TIME_S,
+            lingering_time=_LINGER_S,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=_MAX_HEADERS,
+        )
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port, which is chosen by the system if `port` is 0. Raises `OSError` if it cannot."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Stop listening; requests under way may take a moment to end."""
+        await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _json({"alive": True})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        checks = self._readiness()
+        ready = all(check.ok for check in checks.values())
+        body = {"ready": ready, "checks": {name: check._asdict() for name, check in checks.items()}}
+        return _json(body, 200 if ready else 503)
+
+    async def _metrics_page(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self._metrics(), headers={"Content-Type": METRICS_TYPE})
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error as JSON, in OpenIM's form."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return _refusal(404, NotServed("there is nothing at this path: see /livez, /readyz and /metrics"))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = _refusal(405, ArgumentError(f"use {allowed} here"))
+        response.headers["Allow"] = allowed
+        return response
+    except web.HTTPException as error:
+        return _refusal(error.status, ArgumentError(error.reason))
+    except Exception:
+        log.exception("%s failed", request.path)
+        return _refusal(500, InternalError("the service's log has the reason"))
+
+
+def _refusal(status: int, error: AdsumError) -> web.Response:
+    return _json({"errCode": error.code, "errMsg": error.name, "errDlt": error.detail}, status)
+
+
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type=_JSON_TYPE)

@@ -1,0 +1,127 @@
+"""The embedded store: all partitions in this process, nothing to install.
+
+Every method finishes before it yields to the loop, so each call is atomic and
+the feed is complete and in order.
+"""
+
+from collections.abc import Callable, Sequence
+
+from adsum.core.partition import BUCKETS, Partition, user_hash
+from adsum.domain.errors import ArgumentError, LeaseLost
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
+from adsum.ports import Clock, FeedListener
+
+
+class MemoryStore:
+    """A `Store` in memory. `history` entries a partition are kept for catch-up."""
+
+    def __init__(self, clock: Clock, *, partitions: int = 64, timed_ttl_ms: int = 1_800_000, history: int = 1024) -> None:
+        self._clock = clock
+        self._partitions = [Partition(i, partitions, timed_ttl_ms, history) for i in range(partitions)]
+        self._leases: dict[str, int] = {}
+        self._listeners: list[FeedListener] = []
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the users live in."""
+        return len(self._partitions)
+
+    async def grant(self, holder: str, ttl_ms: int) -> None:
+        """Start the lease of a new holder."""
+        self._leases[holder] = self._clock.monotonic_ms() + ttl_ms
+
+    async def renew(self, holder: str, ttl_ms: int) -> bool:
+        """Prolong a lease; False if it has ended, and the holder with it."""
+        if not self._lives(holder):
+            return False
+        self._leases[holder] = self._clock.monotonic_ms() + ttl_ms
+        return True
+
+    async def release(self, holder: str, op_id: str) -> None:
+        """End a lease and everything its holder holds."""
+        if self._leases.pop(holder, None) is not None:
+            self._end_holder(holder, op_id)
+
+    async def write_holds(self, batch: HoldBatch) -> None:
+        """Set the present platforms of each user on the batch's holder; raises `LeaseLost`."""
+        if not self._lives(batch.holder):
+            raise LeaseLost(f"the lease of {batch.holder} has ended")
+        parts: dict[int, list[HoldState]] = {}
+        for state in batch.states:
+            parts.setdefault(self._place(state.user_id), []).append(state)
+        for index, states in parts.items():
+            self._tell(self._partitions[index].write_holds(batch, states))
+
+    async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
+        """Apply each edit of deadline-bound platforms, in order."""
+        now_ms = self._clock.monotonic_ms()
+        parts: dict[int, list[TimedEdit]] = {}
+        for edit in edits:
+            parts.setdefault(self._place(edit.user_id), []).append(edit)
+        for index, part in parts.items():
+            self._tell(self._partitions[index].write_timed(op_id, part, now_ms))
+
+    async def read(self, user_ids: Sequence[str]) -> list[Reading]:
+        """The platforms of each user, in the order asked, offline users included."""
+        return [self._partitions[self._place(user_id)].read(user_id) for user_id in user_ids]
+
+    async def page(self, cursor: int, limit: int) -> Page:
+        """Whole buckets from `cursor` (the running number of a bucket) on, until `limit` users are reached."""
+        end = len(self._partitions) * BUCKETS
+        if not 0 <= cursor < end:
+            raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
+        users: list[Status] = []
+        while cursor < end and len(users) < limit:
+            users += self._partitions[cursor // BUCKETS].bucket_users(cursor % BUCKETS)
+            cursor += 1
+        return Page(tuple(users), 0 if cursor == end else cursor)
+
+    async def census(self) -> Census:
+        """How many users are online now."""
+        by_platform: dict[int, int] = {}
+        for partition in self._partitions:
+            for platform_id, users in partition.by_platform.items():
+                if users:
+                    by_platform[platform_id] = by_platform.get(platform_id, 0) + users
+        return Census(sum(partition.online for partition in self._partitions), by_platform)
+
+    async def sweep(self, op_id: str) -> None:
+        """Remove the holds of ended leases and of passed deadlines."""
+        now_ms = self._clock.monotonic_ms()
+        for holder in [holder for holder, ends_ms in self._leases.items() if ends_ms <= now_ms]:
+            del self._leases[holder]
+            self._end_holder(holder, op_id)
+        for partition in self._partitions:
+            self._tell(partition.end_deadlines(op_id, now_ms))
+
+    async def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
+        """The feed of a partition after `version`; None if part of it is no longer kept."""
+        return self._partitions[partition].changes_since(version)
+
+    async def versions(self) -> list[int]:
+        """The present version of each partition."""
+        return [partition.version for partition in self._partitions]
+
+    def follow(self, listener: FeedListener) -> Callable[[], None]:
+        """Have `listener` called with every entry, before the write that made it returns."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def close(self) -> None:
+        """Let go of the listeners; what is stored goes with the process."""
+        self._listeners.clear()
+
+    def _place(self, user_id: str) -> int:
+        return user_hash(user_id) % len(self._partitions)
+
+    def _lives(self, holder: str) -> bool:
+        return self._leases.get(holder, 0) > self._clock.monotonic_ms()
+
+    def _end_holder(self, holder: str, op_id: str) -> None:
+        for partition in self._partitions:
+            self._tell(partition.end_holder(op_id, holder))
+
+    def _tell(self, entry: FeedEntry | None) -> None:
+        if entry is not None:
+            for listener in self._listeners:
+                listener(entry)

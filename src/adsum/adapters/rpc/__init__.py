@@ -1,0 +1,1 @@
+"""gRPC: OpenIM's `openim.user` service, with the standard health and reflection services."""

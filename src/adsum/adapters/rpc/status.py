@@ -1,0 +1,61 @@
+"""Errors as OpenIM's Go services send them on gRPC.
+
+OpenIM puts its own numeric code (1001, ...) into `grpc-status`, the error's name
+into `grpc-message`, and both again, with an `openim.protobuf.ErrorInfo` that tells
+the cause, into `grpc-status-details-bin`. Its Go clients read `status.Code()` and
+the first detail.
+
+The two codes must be equal. grpc-go (1.68 and 1.85 were tried) turns any other
+answer into code 13, "grpc-status-details-bin mismatch", and loses the detail, so
+a standard code beside OpenIM's in the details is no way out. A caller on gRPC's C
+core, such as Python, sees a code above 16 as UNKNOWN, from OpenIM as from us, and
+finds the number in the details.
+"""
+
+from typing import NamedTuple, cast
+
+import grpc
+from google.protobuf.any_pb2 import Any
+
+from adsum.adapters.rpc._generated.errinfo_pb2 import ErrorInfo
+from adsum.adapters.rpc._generated.status_pb2 import Status
+from adsum.domain.errors import AdsumError, ArgumentError, InternalError, StoreError
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+class OperationIdMissing(ArgumentError):
+    """No metadata `operationID`. OpenIM answers gRPC's own code 3 there, without a detail."""
+
+    code, name = grpc.StatusCode.INVALID_ARGUMENT.value[0], "operationID error"
+
+
+class _WireCode(NamedTuple):
+    """A status code that `grpc.StatusCode` lacks.
+
+    grpcio replaces an `int` above 16 by UNKNOWN, but sends `code.value[0]` of
+    anything else as it is.
+    """
+
+    value: tuple[int, str]
+
+
+class Refusal(NamedTuple):
+    """The arguments of `ServicerContext.abort`."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: tuple[tuple[str, bytes], ...]
+
+
+def refusal(error: AdsumError) -> Refusal:
+    """How to answer this error. One that has no detail to tell goes without `ErrorInfo`."""
+    # OpenIM answers a failing store like any defect of its own: 500.
+    kind: type[AdsumError] = InternalError if isinstance(error, StoreError) else type(error)
+    code = cast("grpc.StatusCode", _WireCode((kind.code, kind.name)))
+    if not error.detail:
+        return Refusal(code, kind.name, ())
+    info = Any()
+    info.Pack(ErrorInfo(cause=error.detail))
+    status = Status(code=kind.code, message=kind.name, details=[info])
+    return Refusal(code, kind.name, ((DETAILS_KEY, status.SerializeToString()),))

@@ -1,0 +1,181 @@
+"""One connection: what is known of it, and what each of its messages means.
+
+`interpret` turns a request into a command; the gateway performs it. Nothing here
+talks to anyone.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from adsum.domain.errors import ArgumentError, FrameError, NotServed
+from adsum.domain.identity import Identity
+from adsum.domain.platforms import Platform
+from adsum.domain.presence import Cause
+from adsum.wire.frames import Codec
+from adsum.wire.messages import Op, Request
+from adsum.wire.protobuf import decode_background, decode_watch
+
+POLICY_VIOLATION = 1008
+"""The close code for a request OpenIM's gateway closes on too (RFC 6455 section 7.4.1)."""
+
+
+class Link(Protocol):
+    """One client's connection, as the gateway sees it. No call ever waits or raises."""
+
+    def send_binary(self, payload: bytes) -> None:
+        """Send one binary message."""
+        ...
+
+    def send_text(self, payload: bytes) -> None:
+        """Send one text message (UTF-8)."""
+        ...
+
+    def send_ping(self) -> None:
+        """Send a protocol ping."""
+        ...
+
+    def send_pong(self, payload: bytes) -> None:
+        """Send a protocol pong."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye (RFC 6455 close code) once all that is unwritten is out."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        ...
+
+    def unwritten_bytes(self) -> int:
+        """Bytes accepted for sending that the operating system has not taken."""
+        ...
+
+
+class Phase(Enum):
+    """Where a connection is in its life."""
+
+    OPEN = "open"
+    CLOSING = "closing"  # goodbye said: nothing is read or sent any more
+    GONE = "gone"
+
+
+class Session:
+    """One client's connection.
+
+    `watching` and `owed` are sets kept in order (dicts of None): the users this
+    connection watches, and those whose present state it must still be told. Both
+    are None while empty, because most connections of a large service have neither.
+    """
+
+    __slots__ = (
+        "background",
+        "codec",
+        "conn_id",
+        "heard_ms",
+        "identity",
+        "link",
+        "owed",
+        "phase",
+        "pinged_ms",
+        "platform",
+        "reads",
+        "slot",
+        "stalled",
+        "user_id",
+        "watching",
+    )
+
+    def __init__(self, conn_id: str, user_id: str, platform: Platform, codec: Codec, identity: Identity) -> None:
+        self.conn_id = conn_id
+        self.user_id = user_id
+        self.platform = platform
+        self.codec = codec
+        self.identity = identity
+        self.background = False
+        self.link: Link | None = None
+        self.phase = Phase.OPEN
+        self.heard_ms = 0
+        self.pinged_ms = 0
+        self.slot = 0
+        self.stalled = False
+        self.reads = 0
+        self.watching: dict[str, None] | None = None
+        self.owed: dict[str, None] | None = None
+
+    @property
+    def cause(self) -> Cause:
+        """This connection as the cause of a write."""
+        return Cause(self.conn_id, self.background)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer with success and no data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Note whether the app is in the background, then answer."""
+
+    background: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Start and end watching users; answer with the state of those in `add`."""
+
+    add: tuple[str, ...]
+    drop: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """Answer, then close."""
+
+
+Command: TypeAlias = Answer | Background | Watch | Logout
+
+
+def interpret(request: Request, user_id: str) -> Command:
+    """What a request of the connection of `user_id` asks for.
+
+    Raises `FrameError` for what ends the connection (in OpenIM too: a foreign
+    sendID, an unknown identifier), `ArgumentError`, `DataError` or `NotServed` for
+    what is answered with an error.
+    """
+    if request.send_id != user_id:
+        raise FrameError("sendID is not the user of this connection", POLICY_VIOLATION)
+    match request.op:
+        case Op.NEWEST_SEQ:
+            # Clients ask this after every connect and hold everything else back
+            # until it is answered; a presence service has no messages to number.
+            return Answer()
+        case Op.WATCH:
+            asked = decode_watch(request.data)
+            return Watch(tuple(dict.fromkeys(asked.subscribe)), tuple(dict.fromkeys(asked.unsubscribe)))
+        case Op.BACKGROUND:
+            return Background(decode_background(request.data).background)
+        case Op.LOGOUT:
+            return Logout()
+        case (
+            Op.PULL_MESSAGES
+            | Op.SEND_MESSAGE
+            | Op.SEND_SIGNAL
+            | Op.PULL_BY_SEQ
+            | Op.CONVERSATION_MAX_READ
+            | Op.PULL_CONVERSATION_LAST
+        ):
+            raise NotServed(f"request {request.op} is about messages, and this service has presence only")
+    raise FrameError(f"unknown reqIdentifier {request.op}", POLICY_VIOLATION)
+
+
+def check_watch(command: Watch, watched: int, most: int, max_user_id_bytes: int) -> None:
+    """Raise `ArgumentError` if a connection that would then watch `watched` users may not do this."""
+    for user_id in command.add:
+        if not user_id:
+            raise ArgumentError("a user ID to subscribe to is empty")
+        if len(user_id.encode()) > max_user_id_bytes:
+            raise ArgumentError(f"a user ID to subscribe to is longer than {max_user_id_bytes} bytes")
+    if watched > most:
+        raise ArgumentError(f"one connection can watch {most} users, and would watch {watched}")

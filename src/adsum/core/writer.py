@@ -1,0 +1,165 @@
+"""The status writer: which users must be written, and what one write says.
+
+State is written, not events: a change marks its user dirty, and a batch reads the
+user's platforms at the moment it is taken. So writing twice is harmless, changes
+that follow each other merge, memory is bounded by the number of users, and
+nothing is ever dropped.
+
+Users are sharded over lanes (workers). A lane has one batch in flight, so writes
+of one user are in order. An idle lane gives its next batch at once; a busy one
+gathers meanwhile. Batches therefore grow only under load.
+
+Invariant: a user whose platforms differ from what the store acknowledged is dirty
+or in flight.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import md5
+
+from adsum.core.backoff import backoff_ms
+from adsum.domain.presence import Cause, HoldBatch, HoldState
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """`lanes` workers, batches of at most `batch_users`, retries after `retry_min_ms` doubling to `retry_max_ms`."""
+
+    lanes: int = 8
+    batch_users: int = 100
+    retry_min_ms: int = 50
+    retry_max_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Since when a user is dirty, and the connection that last made it so."""
+
+    since_ms: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A batch on its way to the store. `oldest_ms` is when the longest waiting of its changes was made."""
+
+    batch: HoldBatch
+    marks: dict[str, _Mark]
+    taken_ms: int
+
+    @property
+    def oldest_ms(self) -> int:
+        return min(mark.since_ms for mark in self.marks.values())
+
+
+class _Lane:
+    __slots__ = ("dirty", "failures", "flight", "handled", "retry_at_ms", "seq")
+
+    def __init__(self) -> None:
+        self.dirty: dict[str, _Mark] = {}
+        self.flight: Flight | None = None
+        self.seq = 0
+        self.failures = 0
+        self.retry_at_ms = 0
+        self.handled = 0
+
+
+class Writer:
+    """Dirty users of one gateway. `salt` is this process's random number, which the sharding adds to its hash."""
+
+    def __init__(self, holder: str, options: WriterOptions, salt: int, next_op_id: Callable[[], str]) -> None:
+        self.holder = holder
+        self._options = options
+        self._salt = salt
+        self._next_op_id = next_op_id
+        self._lanes = [_Lane() for _ in range(options.lanes)]
+
+    def lane_of(self, user_id: str) -> int:
+        """The lane a user belongs to while this process lives."""
+        digest = md5(user_id.encode(), usedforsecurity=False).digest()
+        return (int.from_bytes(digest[:8]) + self._salt) % len(self._lanes)
+
+    def mark(self, user_id: str, cause: Cause, now_ms: int) -> int:
+        """Note that a user must be written; returns the lane that has work now."""
+        lane = self.lane_of(user_id)
+        dirty = self._lanes[lane].dirty
+        earlier = dirty.get(user_id)
+        dirty[user_id] = _Mark(earlier.since_ms if earlier else now_ms, cause)
+        return lane
+
+    def take(self, lane: int, now_ms: int, mask_of: Callable[[str], int]) -> Flight | None:
+        """The lane's next batch, its users' present platforms read by `mask_of`.
+
+        None while one is in flight, while waiting to retry, or with nothing dirty.
+        """
+        state = self._lanes[lane]
+        if state.flight or not state.dirty or now_ms < state.retry_at_ms:
+            return None
+        users = list(state.dirty)[: self._options.batch_users]
+        marks = {user_id: state.dirty.pop(user_id) for user_id in users}
+        state.seq += 1
+        states = tuple(HoldState(user_id, mask_of(user_id), mark.cause) for user_id, mark in marks.items())
+        batch = HoldBatch(self.holder, lane, state.seq, self._next_op_id(), states)
+        state.flight = Flight(batch, marks, now_ms)
+        return state.flight
+
+    def acknowledged(self, lane: int) -> None:
+        """The batch in flight is in the store."""
+        state = self._lanes[lane]
+        if state.flight:
+            state.handled += len(state.flight.marks)
+        state.flight = None
+        state.failures = 0
+
+    def failed(self, lane: int, now_ms: int, jitter: float) -> None:
+        """The batch in flight may or may not be in the store: its users are dirty again.
+
+        A newer mark keeps its cause but takes over the older one's age. `jitter`
+        is a random number in [0, 1).
+        """
+        state = self._lanes[lane]
+        if state.flight is None:
+            return
+        for user_id, older in state.flight.marks.items():
+            newer = state.dirty.get(user_id)
+            state.dirty[user_id] = _Mark(older.since_ms, newer.cause) if newer else older
+        state.flight = None
+        state.failures += 1
+        wait_ms = backoff_ms(state.failures, self._options.retry_min_ms, self._options.retry_max_ms, jitter)
+        state.retry_at_ms = now_ms + wait_ms
+
+    def retry_in_ms(self, lane: int, now_ms: int) -> int | None:
+        """How long a lane with dirty users must still wait to retry; None if it waits for no time."""
+        state = self._lanes[lane]
+        if state.flight or not state.dirty or state.retry_at_ms <= now_ms:
+            return None
+        return state.retry_at_ms - now_ms
+
+    def rejoin(self, holder: str, user_ids: Iterable[str], now_ms: int) -> None:
+        """Go on as a new holder: everything held here must be written again, without waiting to retry."""
+        self.holder = holder
+        for user_id in user_ids:
+            lane = self._lanes[self.lane_of(user_id)]
+            lane.dirty.setdefault(user_id, _Mark(now_ms, Cause()))
+        for lane in self._lanes:
+            lane.retry_at_ms = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether the store has acknowledged everything."""
+        return not any(lane.dirty or lane.flight for lane in self._lanes)
+
+    @property
+    def dirty_users(self) -> list[int]:
+        """Users waiting, by lane; those in flight not counted."""
+        return [len(lane.dirty) for lane in self._lanes]
+
+    @property
+    def handled_users(self) -> list[int]:
+        """Users written so far, by lane."""
+        return [lane.handled for lane in self._lanes]
+
+    @property
+    def flights(self) -> list[Flight | None]:
+        """The batch in flight, by lane."""
+        return [lane.flight for lane in self._lanes]

@@ -1,0 +1,17 @@
+"""What a token proves."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a good token says: whose it is and for which platform.
+
+    `digest` stands for the token where it must be recognised again; `expires_ms`
+    is unix time, 0 if it never does.
+    """
+
+    user_id: str
+    platform_id: int
+    digest: bytes
+    expires_ms: int

@@ -1,0 +1,105 @@
+"""What is written about a user, what is read, and what changed.
+
+The state of a user is the union of *holds*: each gateway incarnation (a holder,
+which lives by its lease) holds a set of platforms, and the set RPCs hold single
+platforms until a deadline. Only a change of the union is a change of presence.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ONLINE = 1
+OFFLINE = 0
+"""`status` in OpenIM's messages: 1 online, 0 offline."""
+
+
+class Cause(NamedTuple):
+    """Which connection led to a write: its ID (may be empty) and whether its app was in the background."""
+
+    conn_id: str = ""
+    background: bool = False
+
+
+class HoldState(NamedTuple):
+    """One user's present platforms (a mask) on the holder that writes."""
+
+    user_id: str
+    mask: int
+    cause: Cause = Cause()
+
+
+@dataclass(frozen=True, slots=True)
+class HoldBatch:
+    """One write of a gateway: the present state of up to a batch of users.
+
+    Lanes are the writer's workers. Within a lane `seq` only grows, and the store
+    ignores a batch whose `seq` is not above the last one of that lane, so a write
+    that was given up and lands late can't undo a newer one.
+    """
+
+    holder: str
+    lane: int
+    seq: int
+    op_id: str
+    states: tuple[HoldState, ...]
+
+
+class TimedEdit(NamedTuple):
+    """One user's platforms (masks) to hold until the deadline, and to let go. Letting go comes first."""
+
+    user_id: str
+    online: int
+    offline: int
+    cause: Cause = Cause()
+
+
+class Change(NamedTuple):
+    """A user's platforms (masks) before and after one write; they differ."""
+
+    user_id: str
+    before: int
+    after: int
+    cause: Cause = Cause()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """All changes that one write made in one partition.
+
+    `version` is the partition's, and grows by one with every entry.
+    """
+
+    partition: int
+    version: int
+    op_id: str
+    changes: tuple[Change, ...]
+
+
+class Reading(NamedTuple):
+    """A user's platforms (a mask) and the partition's version they were read at."""
+
+    mask: int
+    version: int
+
+
+class Status(NamedTuple):
+    """A user and the platforms (a mask) they are online on; offline is a mask of 0."""
+
+    user_id: str
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the list of online users; `next_cursor` 0 means it was the last."""
+
+    users: tuple[Status, ...]
+    next_cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many users are online, and how many on each platform ID (those with at least one)."""
+
+    online: int
+    by_platform: dict[int, int]

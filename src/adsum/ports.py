@@ -1,0 +1,191 @@
+"""What the services need from outside: one protocol per need, no implementation.
+
+Adapters implement these; the services and the simulation know nothing else of
+the world. Every `*_ms` is in milliseconds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from adsum.domain.identity import Identity
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, TimedEdit
+
+FeedListener = Callable[[FeedEntry], None]
+
+
+class Clock(Protocol):
+    """Time, for everything but the store's deadlines, which use the store's own clock."""
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since some fixed moment; never steps."""
+        ...
+
+    def unix_ms(self) -> int:
+        """Milliseconds since 1970; for people and foreign systems, never for deadlines."""
+        ...
+
+
+class Store(Protocol):
+    """Who holds which platforms, and the feed of changes. Any engine passes `tests/contract`.
+
+    Every coroutine raises `StoreError` when the store fails or does not answer in time.
+    """
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the users live in."""
+        ...
+
+    async def grant(self, holder: str, ttl_ms: int) -> None:
+        """Start the lease of a new holder."""
+        ...
+
+    async def renew(self, holder: str, ttl_ms: int) -> bool:
+        """Prolong a lease; False if it has ended, and the holder with it."""
+        ...
+
+    async def release(self, holder: str, op_id: str) -> None:
+        """End a lease and everything its holder holds."""
+        ...
+
+    async def write_holds(self, batch: HoldBatch) -> None:
+        """Set the present platforms of each user on the batch's holder.
+
+        Raises `LeaseLost` if the holder has no lease; nothing is written then.
+        """
+        ...
+
+    async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
+        """Apply each edit of deadline-bound platforms, in order."""
+        ...
+
+    async def read(self, user_ids: Sequence[str]) -> list[Reading]:
+        """The platforms of each user, in the order asked, offline users included."""
+        ...
+
+    async def page(self, cursor: int, limit: int) -> Page:
+        """About `limit` online users from `cursor` on; 0 starts.
+
+        Walking the cursor until it is 0 again shows every user at least once who
+        was online throughout, and never one who is offline. Raises
+        `ArgumentError` for a cursor no page gave.
+        """
+        ...
+
+    async def census(self) -> Census:
+        """How many users are online now."""
+        ...
+
+    async def sweep(self, op_id: str) -> None:
+        """Remove the holds of ended leases and of passed deadlines."""
+        ...
+
+    async def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
+        """The feed of a partition after `version`; None if part of it is no longer kept."""
+        ...
+
+    async def versions(self) -> list[int]:
+        """The present version of each partition."""
+        ...
+
+    def follow(self, listener: FeedListener) -> Callable[[], None]:
+        """Have `listener` called with every entry, in order within a partition.
+
+        Entries may get lost between the store and here; the versions show it.
+        Call what is returned to stop.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; the store is not used after it."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Tells good tokens from bad."""
+
+    def verify(self, token: str) -> Identity:
+        """The identity a token proves; raises a `TokenError` that says what is wrong."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One call of a webhook: the OpenIM command, who it is about, and the JSON body's fields."""
+
+    command: str
+    user_id: str
+    operation_id: str
+    body: dict[str, object]
+
+
+class HookSink(Protocol):
+    """Delivers one webhook."""
+
+    async def deliver(self, hook: Hook) -> None:
+        """Deliver; raises `NetworkError` to be tried again later, `ArgumentError` never to be."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Meter(Protocol):
+    """Counts what happens, for the operator. Cheap, and never raises."""
+
+    def connections(self, opened: int, closed: int) -> None:
+        """Connections opened and closed."""
+        ...
+
+    def refused(self, reason: str) -> None:
+        """A handshake refused; `reason` is the error's short name."""
+        ...
+
+    def closed_by_us(self, reason: str) -> None:
+        """A connection the gateway closed: `timeout`, `slow`, `kicked`, `frame`, `drain`, `logout`."""
+        ...
+
+    def changes(self, online: int, offline: int) -> None:
+        """Users that came online and went offline, as the feed tells."""
+        ...
+
+    def query(self, method: str, outcome: str, seconds: float) -> None:
+        """One call of the API; `outcome` is `ok` or the error's short name."""
+        ...
+
+    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, ok: bool) -> None:  # noqa: FBT001
+        """One write of a worker: users in it, the longest a change waited, how long the store took."""
+        ...
+
+    def renewal(self, *, ok: bool) -> None:
+        """One renewal of the lease tried."""
+        ...
+
+    def feed_gap(self) -> None:
+        """The feed of a partition had a hole."""
+        ...
+
+    def pushed(self, frames: int, merged: int) -> None:
+        """Frames pushed to watchers, and changes replaced by newer ones before they could be."""
+        ...
+
+    def hook(self, outcome: str) -> None:
+        """A webhook: `sent`, `retried`, `failed` or `dropped`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known at any moment and asked for only when metrics are read.
+
+    `dirty_users` (users waiting to be written) and `write_ages_ms` (how long the
+    write in flight has been so, 0 if there is none) are by worker.
+    """
+
+    dirty_users: Sequence[int] = ()
+    write_ages_ms: Sequence[float] = ()
+    watchers: int = 0
+    watched_users: int = 0
+    hooks_waiting: int = 0

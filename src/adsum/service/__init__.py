@@ -1,0 +1,1 @@
+"""One job each, on asyncio, over the core and the ports."""

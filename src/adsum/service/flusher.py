@@ -1,0 +1,111 @@
+"""Carries the writer's batches to the store: one task a lane, asleep while nothing is dirty."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from adsum.core.registry import Registry
+from adsum.core.writer import Flight, Writer
+from adsum.domain.errors import LeaseLost, StoreError
+from adsum.domain.presence import Cause
+from adsum.ports import Clock, Meter, Store
+
+log = logging.getLogger(__name__)
+
+
+class Flusher:
+    """Writes this gateway's dirty users.
+
+    A write that takes longer than `max_wait_ms` is given up, its outcome unknown:
+    so a change is on its way to the store at the latest that long after it was
+    made, and the users of the write given up go again with the next one.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        registry: Registry,
+        store: Store,
+        clock: Clock,
+        meter: Meter,
+        max_wait_ms: int,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._writer = writer
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+        self._meter = meter
+        self._max_wait_s = max_wait_ms / 1000
+        self._jitter = jitter
+        self._wake = [asyncio.Event() for _ in writer.dirty_users]
+        self._tasks: list[asyncio.Task[None]] = []
+        self.lease_lost = asyncio.Event()
+        """Set when a write found the lease gone; the keeper clears it."""
+
+    def start(self) -> None:
+        """Start the workers."""
+        self._tasks = [asyncio.create_task(self._work(lane), name=f"flusher-{lane}") for lane in range(len(self._wake))]
+
+    def changed(self, user_id: str, cause: Cause) -> None:
+        """A user's connections changed: have the present platforms written."""
+        self._wake[self._writer.mark(user_id, cause, self._clock.monotonic_ms())].set()
+
+    def rejoin(self, holder: str) -> None:
+        """Write everything again as a new holder."""
+        self._writer.rejoin(holder, self._registry.users(), self._clock.monotonic_ms())
+        for wake in self._wake:
+            wake.set()
+
+    async def settle(self, timeout_ms: int) -> bool:
+        """Wait until everything is written, at most `timeout_ms`; whether it is."""
+        ends_ms = self._clock.monotonic_ms() + timeout_ms
+        while not self._writer.clean and self._clock.monotonic_ms() < ends_ms:
+            await asyncio.sleep(0.005)
+        return self._writer.clean
+
+    async def stop(self) -> None:
+        """End the workers, whatever they are at."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, lane: int) -> None:
+        while True:
+            flight = self._writer.take(lane, self._clock.monotonic_ms(), self._registry.mask)
+            if flight is None:
+                await self._idle(lane)
+            else:
+                await self._write(lane, flight)
+
+    async def _idle(self, lane: int) -> None:
+        wake = self._wake[lane]
+        wait_ms = self._writer.retry_in_ms(lane, self._clock.monotonic_ms())
+        try:
+            async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
+                await wake.wait()
+        except TimeoutError:
+            return
+        wake.clear()
+
+    async def _write(self, lane: int, flight: Flight) -> None:
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                await self._store.write_holds(flight.batch)
+        except LeaseLost as lost:
+            error = lost
+            if flight.batch.holder == self._writer.holder:
+                self.lease_lost.set()
+        except (StoreError, TimeoutError) as failure:
+            error = failure
+        now_ms = self._clock.monotonic_ms()
+        if error is None:
+            self._writer.acknowledged(lane)
+        else:
+            log.warning("write %s of %d users failed, trying again: %r", flight.batch.op_id, len(flight.marks), error)
+            self._writer.failed(lane, now_ms, self._jitter())
+        waited_ms, took_ms = flight.taken_ms - flight.oldest_ms, now_ms - flight.taken_ms
+        self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
+        # The embedded store answers without ever waiting: let others have their turn.
+        await asyncio.sleep(0)

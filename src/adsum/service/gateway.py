@@ -1,0 +1,367 @@
+"""The gateway: who may connect, what connections ask, when they end.
+
+It owns the connection table and speaks to clients only through their `Link`. All
+of it runs in callbacks of the event loop; an idle connection has no task, queue or
+timer, only its place in the timer wheel.
+
+Invariant: what the flusher is told to write follows the registry at once, so a
+connection that comes and goes leaves nothing behind.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from adsum.core.registry import Registry
+from adsum.core.revoked import Revoked
+from adsum.core.session import Answer, Background, Link, Logout, Phase, Session, Watch, check_watch, interpret
+from adsum.core.wheel import Wheel
+from adsum.domain.errors import (
+    AdsumError,
+    ConnectionArgumentError,
+    FrameError,
+    PermissionDenied,
+    TokenInvalid,
+    TokenKicked,
+    TooManyConnections,
+)
+from adsum.domain.identity import Identity
+from adsum.domain.platforms import PlatformRegistry
+from adsum.ports import Authenticator, Clock, Meter
+from adsum.service.flusher import Flusher
+from adsum.service.watching import Watching
+from adsum.wire.handshake import Handshake
+from adsum.wire.heartbeat import answer_heartbeat
+from adsum.wire.messages import Op, Request, Response
+
+log = logging.getLogger(__name__)
+
+WEB = "Web"
+"""The class whose clients cannot send protocol pings, so that the server pings them (OpenIM does so too)."""
+
+TICK_MS = 1_000
+GOODBYE_MS = 2_000
+"""How long a connection may take to answer a goodbye before it is dropped."""
+
+MAX_READS = 16
+"""Subscribe requests of one connection that may wait for the store at a time."""
+
+NORMAL_CLOSURE = 1000
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """Limits and times of connections; `origins` empty admits any."""
+
+    origins: frozenset[str] = frozenset()
+    max_message_bytes: int = 51_200
+    max_unwritten_bytes: int = 1_048_576
+    max_user_id_bytes: int = 256
+    max_watched_per_connection: int = 20_000
+    heartbeat_timeout_ms: int = 30_000
+    web_ping_interval_ms: int = 27_000
+
+
+class Gateway:
+    """All client connections of this process. `kicked` is called with each session that a login ended."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        flusher: Flusher,
+        watching: Watching,
+        authenticator: Authenticator,
+        platforms: PlatformRegistry,
+        clock: Clock,
+        meter: Meter,
+        options: GatewayOptions,
+        next_conn_id: Callable[[], str],
+        kicked: Callable[[Session], None],
+    ) -> None:
+        self._registry = registry
+        self._flusher = flusher
+        self._watching = watching
+        self._authenticator = authenticator
+        self._platforms = platforms
+        self._clock = clock
+        self._meter = meter
+        self._options = options
+        self._next_conn_id = next_conn_id
+        self._kicked = kicked
+        self._wheel: Wheel[Session] = Wheel(TICK_MS, clock.monotonic_ms())
+        self._revoked = Revoked()
+        self._reads: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.Task[None] | None = None
+        self.draining = False
+
+    # A connection's life
+
+    def admit(self, handshake: Handshake, origin: str | None) -> Session:
+        """The session of a handshake that may go on; raises the `AdsumError` to refuse it with."""
+        options = self._options
+        if self.draining:
+            raise TooManyConnections("this gateway is shutting down: connect to another")
+        if origin is not None and options.origins and origin not in options.origins:
+            raise PermissionDenied("this origin may not connect")
+        if len(handshake.user_id.encode()) > options.max_user_id_bytes:
+            raise ConnectionArgumentError(f"sendID is longer than {options.max_user_id_bytes} bytes")
+        identity = self._identify(handshake)
+        platform = self._platforms.get(handshake.platform_id)
+        session = Session(self._next_conn_id(), handshake.user_id, platform, handshake.codec, identity)
+        session.background = handshake.background
+        self._registry.check_room(session)
+        return session
+
+    def refused(self, error: AdsumError) -> None:
+        """Count a handshake that was refused."""
+        self._meter.refused(error.name)
+
+    def opened(self, session: Session, link: Link) -> None:
+        """The handshake of an admitted session is complete."""
+        session.link = link
+        session.heard_ms = session.pinged_ms = self._clock.monotonic_ms()
+        self._wait(session)
+        kicked = self._registry.add(session)
+        self._flusher.changed(session.user_id, session.cause)
+        self._meter.connections(opened=1, closed=0)
+        for other in kicked:
+            self._kick(other)
+        self._watching.connected(session)
+
+    def closed(self, session: Session) -> None:
+        """The connection is gone, whoever ended it."""
+        if session.phase is Phase.GONE:
+            return
+        self._leave(session)
+        session.phase = Phase.GONE
+        session.link = None
+        self._wheel.remove(session, session.slot)
+        self._meter.connections(opened=0, closed=1)
+
+    # What arrives
+
+    def binary(self, session: Session, payload: bytes) -> None:
+        """A binary message: one request."""
+        if self._hears(session):
+            try:
+                request = session.codec.decode_request(payload, self._options.max_message_bytes)
+                self._serve(session, request)
+            except FrameError as error:
+                self._say_goodbye(session, error.close_code, error.detail, "frame")
+
+    def text(self, session: Session, payload: bytes) -> None:
+        """A text message: a heartbeat."""
+        if self._hears(session):
+            try:
+                answer = answer_heartbeat(payload)
+            except FrameError as error:
+                self._say_goodbye(session, error.close_code, error.detail, "frame")
+                return
+            if answer is not None and self._has_room(session, len(answer)):
+                assert session.link is not None
+                session.link.send_text(answer)
+
+    def ping(self, session: Session, payload: bytes) -> None:
+        """A protocol ping."""
+        if self._hears(session) and self._has_room(session, len(payload)):
+            assert session.link is not None
+            session.link.send_pong(payload)
+
+    def pong(self, session: Session) -> None:
+        """A protocol pong: the client lives."""
+        self._hears(session)
+
+    def violated(self, session: Session, error: FrameError) -> None:
+        """The client broke the WebSocket protocol or a limit."""
+        self._say_goodbye(session, error.close_code, error.detail, "frame")
+
+    def stalled(self, session: Session) -> None:
+        """The client does not take what was sent: hold pushes back."""
+        session.stalled = True
+
+    def writable(self, session: Session) -> None:
+        """The client takes data again: push what it is owed."""
+        session.stalled = False
+        self._watching.writable(session)
+
+    # The whole gateway
+
+    def start(self) -> None:
+        """Start the one timer that serves all connections."""
+        self._ticker = asyncio.create_task(self._tick_forever(), name="heartbeats")
+
+    async def drain(self, duration_ms: int) -> None:
+        """Admit nobody, and say goodbye to all, spread evenly over `duration_ms` so that they don't return at once."""
+        self.draining = True
+        sessions = self._registry.all_sessions()
+        started_ms = self._clock.monotonic_ms()
+        for index, session in enumerate(sessions):
+            due_ms = started_ms + duration_ms * index // len(sessions)
+            early_ms = due_ms - self._clock.monotonic_ms()
+            if early_ms > 0:
+                await asyncio.sleep(early_ms / 1000)
+            self._say_goodbye(session, SERVICE_RESTART, "the service restarts: connect again", "drain")
+
+    async def stop(self) -> None:
+        """Drop whatever is left."""
+        self.draining = True
+        for session in self._registry.all_sessions():
+            self._say_goodbye(session, SERVICE_RESTART, "the service restarts: connect again", "drain")
+        tasks = [*self._reads, *([self._ticker] if self._ticker else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Deciding
+
+    def _identify(self, handshake: Handshake) -> Identity:
+        identity = self._authenticator.verify(handshake.token)
+        if identity.user_id != handshake.user_id or identity.platform_id != handshake.platform_id:
+            raise TokenInvalid("the token is of another user or platform than sendID and platformID say")
+        if identity.digest in self._revoked:
+            raise TokenKicked("a later login ended this token: log in again")
+        return identity
+
+    def _hears(self, session: Session) -> bool:
+        """Note that something arrived; False if the session is past listening."""
+        session.heard_ms = self._clock.monotonic_ms()
+        return session.phase is Phase.OPEN
+
+    def _serve(self, session: Session, request: Request) -> None:
+        try:
+            command = interpret(request, session.user_id)
+            match command:
+                case Answer():
+                    self._answer(session, request)
+                case Background(background):
+                    session.background = background
+                    self._answer(session, request)
+                case Watch():
+                    self._watch(session, request, command)
+                case Logout():
+                    self._answer(session, request)
+                    self._say_goodbye(session, NORMAL_CLOSURE, "logged out", "logout")
+        except FrameError:
+            raise
+        except AdsumError as error:
+            self._answer(session, request, error=error)
+
+    def _answer(self, session: Session, request: Request, data: bytes = b"", error: AdsumError | None = None) -> None:
+        response = Response(request.op, request.msg_incr, request.operation_id, data=data)
+        if error is not None:
+            response.err_code, response.err_msg = error.code, error.detail or error.name
+        self._send(session, session.codec.encode_response(response))
+
+    def _send(self, session: Session, frame: bytes) -> None:
+        if session.phase is Phase.OPEN and self._has_room(session, len(frame)):
+            assert session.link is not None
+            session.link.send_binary(frame)
+
+    def _has_room(self, session: Session, size: int) -> bool:
+        """Whether this much more may be sent; a client that leaves too much unread is dropped."""
+        if not session.stalled or session.link is None:
+            return session.link is not None
+        if session.link.unwritten_bytes() + size <= self._options.max_unwritten_bytes:
+            return True
+        self._meter.closed_by_us("slow")
+        self._drop(session)
+        return False
+
+    # Watching
+
+    def _watch(self, session: Session, request: Request, command: Watch) -> None:
+        options = self._options
+        watching = session.watching or {}
+        added = sum(1 for user_id in command.add if user_id not in watching)
+        check_watch(command, len(watching) + added, options.max_watched_per_connection, options.max_user_id_bytes)
+        if session.reads >= MAX_READS:
+            raise TooManyConnections(f"{MAX_READS} subscribe requests of this connection are waiting: slow down")
+        self._watching.unwatch(session, command.drop)
+        if not command.add:
+            self._answer(session, request)
+            return
+        session.reads += 1
+        self._spawn(self._answer_watch(session, request, command))
+
+    async def _answer_watch(self, session: Session, request: Request, command: Watch) -> None:
+        try:
+            data = await self._watching.watch(session, command.add)
+        except AdsumError as error:
+            self._answer(session, request, error=error)
+        else:
+            self._answer(session, request, data)
+        finally:
+            session.reads -= 1
+            if session.phase is not Phase.OPEN:
+                self._watching.gone(session)
+
+    def _spawn(self, read: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(read)
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    # Ending
+
+    def _kick(self, session: Session) -> None:
+        """Tell a session that a login ended it, and end it; it is registered no longer."""
+        self._revoked.add(session.identity.digest)
+        self._send(session, session.codec.encode_response(Response(op=Op.KICKED)))
+        self._say_goodbye(session, NORMAL_CLOSURE, "kicked by a login elsewhere", "kicked")
+        self._kicked(session)
+
+    def _say_goodbye(self, session: Session, code: int, reason: str, why: str) -> None:
+        if session.phase is not Phase.OPEN:
+            return
+        session.phase = Phase.CLOSING
+        self._leave(session)
+        self._meter.closed_by_us(why)
+        self._wheel.remove(session, session.slot)
+        session.slot = self._wheel.put(session, self._clock.monotonic_ms() + GOODBYE_MS)
+        assert session.link is not None
+        session.link.close(code, reason)
+
+    def _leave(self, session: Session) -> None:
+        """Stop counting a session as a connection of its user."""
+        if self._registry.remove(session):
+            self._flusher.changed(session.user_id, session.cause)
+        self._watching.gone(session)
+
+    def _drop(self, session: Session) -> None:
+        link = session.link
+        self.closed(session)
+        if link is not None:
+            link.abort()
+
+    # Heartbeats
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_MS / 1000)
+            now_ms = self._clock.monotonic_ms()
+            for session in self._wheel.turn(now_ms):
+                self._look(session, now_ms)
+
+    def _look(self, session: Session, now_ms: int) -> None:
+        """A session's time in the wheel is up: end it, ping it, or let it wait on."""
+        options = self._options
+        if session.phase is Phase.CLOSING:
+            self._drop(session)
+        elif now_ms - session.heard_ms >= options.heartbeat_timeout_ms:
+            self._meter.closed_by_us("timeout")
+            self._drop(session)
+        else:
+            if session.platform.kind == WEB and now_ms - session.pinged_ms >= options.web_ping_interval_ms:
+                session.pinged_ms = now_ms
+                assert session.link is not None
+                session.link.send_ping()
+            self._wait(session)
+
+    def _wait(self, session: Session) -> None:
+        due_ms = session.heard_ms + self._options.heartbeat_timeout_ms
+        if session.platform.kind == WEB:
+            due_ms = min(due_ms, session.pinged_ms + self._options.web_ping_interval_ms)
+        session.slot = self._wheel.put(session, due_ms)

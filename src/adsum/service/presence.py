@@ -1,0 +1,151 @@
+"""The one door of the APIs: set, query, list and subscribe, with every argument checked.
+
+What comes in from gRPC (and later HTTP) is checked here and nowhere else, so all
+APIs accept and refuse the same. Every method raises `ArgumentError` for a bad
+argument and `StoreError` when the store fails.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from adsum.domain.errors import ArgumentError
+from adsum.domain.platforms import PlatformRegistry
+from adsum.domain.presence import OFFLINE, ONLINE, Cause, Page, Status, TimedEdit
+from adsum.ports import Store
+
+
+class OnlineEdit(NamedTuple):
+    """One user's platform IDs to set online and offline, as an API caller gives them."""
+
+    user_id: str
+    conn_id: str
+    online: Sequence[int]
+    offline: Sequence[int]
+
+
+class Subscriptions(Protocol):
+    """Who is subscribed to whom through the API; `service.watching` keeps it."""
+
+    async def subscribe(self, subscriber: str, user_ids: Sequence[str]) -> list[Status]:
+        """Add subscriptions; the present state of each user asked."""
+        ...
+
+    def cancel(self, subscriber: str, user_ids: Sequence[str]) -> None:
+        """Remove subscriptions; those that don't exist are ignored."""
+        ...
+
+    async def subscriptions(self, subscriber: str) -> list[Status]:
+        """The present state of every user subscribed to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceLimits:
+    """`max_user_id_bytes` in UTF-8; `max_users` a call; `page_users` about so many a page."""
+
+    max_user_id_bytes: int = 256
+    max_users: int = 10_000
+    page_users: int = 1_000
+
+
+class Presence:
+    """Presence as the APIs see it. `next_op_id` gives every write its unique ID."""
+
+    def __init__(
+        self,
+        store: Store,
+        subscriptions: Subscriptions,
+        platforms: PlatformRegistry,
+        limits: PresenceLimits,
+        next_op_id: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._subscriptions = subscriptions
+        self._platforms = platforms
+        self._limits = limits
+        self._next_op_id = next_op_id
+
+    async def set_status(self, user_id: str, status: int, platform_id: int, cause: Cause) -> None:
+        """Set one platform of one user online (until the deadline) or offline.
+
+        Offline ends what the set calls hold; a platform that a gateway holds too
+        stays online, because a client is connected there.
+        """
+        self._check_user(user_id)
+        mask = self._platforms.check((platform_id,))
+        if status not in (ONLINE, OFFLINE):
+            raise ArgumentError(f"unknown status {status}: use 1 (online) or 0 (offline)")
+        online, offline = (mask, 0) if status == ONLINE else (0, mask)
+        await self._store.write_timed(self._next_op_id(), (TimedEdit(user_id, online, offline, cause),))
+
+    async def set_online(self, edits: Sequence[OnlineEdit]) -> None:
+        """Set platforms of many users, in order; each user's edit is applied whole or not at all.
+
+        As in OpenIM, the first bad edit ends the call with its error: those before
+        it are applied, it and those after it are not. A platform named both online
+        and offline ends online.
+        """
+        self._check_count(len(edits))
+        good: list[TimedEdit] = []
+        failure: ArgumentError | None = None
+        for edit in edits:
+            try:
+                self._check_user(edit.user_id)
+                online = self._platforms.check(edit.online)
+                offline = self._platforms.check(edit.offline)
+            except ArgumentError as error:
+                failure = error
+                break
+            if online or offline:
+                good.append(TimedEdit(edit.user_id, online, offline, Cause(edit.conn_id)))
+        if good:
+            await self._store.write_timed(self._next_op_id(), good)
+        if failure is not None:
+            raise failure
+
+    async def statuses(self, user_ids: Sequence[str]) -> list[Status]:
+        """The state of each user, in the order asked, offline and repeated ones included."""
+        self._check_users(user_ids)
+        readings = await self._store.read(user_ids)
+        return [Status(user_id, reading.mask) for user_id, reading in zip(user_ids, readings, strict=True)]
+
+    async def online_page(self, cursor: int) -> Page:
+        """A page of the online users; cursor 0 starts, and a next cursor of 0 ends."""
+        return await self._store.page(cursor, self._limits.page_users)
+
+    async def subscribe(self, subscriber: str, user_ids: Sequence[str]) -> list[Status]:
+        """Have changes of these users pushed to all connections of the subscriber; their present state."""
+        self._check_user(subscriber)
+        self._check_users(user_ids)
+        return await self._subscriptions.subscribe(subscriber, user_ids)
+
+    async def cancel(self, subscriber: str, user_ids: Sequence[str]) -> None:
+        """End subscriptions; those that don't exist are ignored."""
+        self._check_user(subscriber)
+        self._check_users(user_ids)
+        self._subscriptions.cancel(subscriber, user_ids)
+
+    async def subscriptions(self, subscriber: str) -> list[Status]:
+        """The present state of every user the subscriber is subscribed to."""
+        self._check_user(subscriber)
+        return await self._subscriptions.subscriptions(subscriber)
+
+    def _check_users(self, user_ids: Sequence[str]) -> None:
+        if not user_ids:
+            raise ArgumentError("UserIDs is empty")
+        self._check_count(len(user_ids))
+        for user_id in user_ids:
+            self._check_user(user_id)
+
+    def _check_count(self, count: int) -> None:
+        if count > self._limits.max_users:
+            raise ArgumentError(f"{count} users in one call are too many: at most {self._limits.max_users}")
+
+    def _check_user(self, user_id: str) -> None:
+        if not user_id:
+            raise ArgumentError("userID is empty")
+        limit = self._limits.max_user_id_bytes
+        # A character takes 1 to 4 bytes, so most IDs need not be encoded to be judged.
+        if len(user_id) * 4 > limit and len(user_id.encode()) > limit:
+            raise ArgumentError(f"userID is longer than {limit} bytes")

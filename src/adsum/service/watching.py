@@ -1,0 +1,262 @@
+"""Watching users: by a connection (2005) or, for all their connections, by a subscriber.
+
+Changes are gathered for one turn of the event loop, so several changes for one
+watcher go in one frame and a frame for many watchers is made once. A connection
+that does not read is left owing until it does.
+
+Invariant: a watcher that reads hears, as the last word on each user it watches,
+the newest state the feed or the store told this process.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from adsum.core.outbox import Press, owe
+from adsum.core.partition import user_hash
+from adsum.core.session import Phase, Session
+from adsum.core.watchers import UNREAD, Watcher, WatchTable
+from adsum.domain.errors import ArgumentError, StoreError
+from adsum.domain.platforms import ids_of
+from adsum.domain.presence import FeedEntry, Reading, Status
+from adsum.ports import Meter, Store
+from adsum.wire.protobuf import encode_elem
+
+SESSIONS_A_TURN = 1_000
+"""Connections written to before other work of the loop gets its turn: about 10 ms of writing."""
+
+READ_USERS = 1_000
+"""Users asked of the store in one trip when reading anew."""
+
+
+class Subscriber:
+    """A user who watches others, on whatever connections they have."""
+
+    __slots__ = ("user_id", "watching")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.watching: dict[str, None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchingLimits:
+    """Subscribers in all, and users each may be subscribed to."""
+
+    max_subscribers: int = 100_000
+    max_watched_per_subscriber: int = 20_000
+
+
+class Watching:
+    """Who is watched by whom in this process, and the pushes to them."""
+
+    def __init__(
+        self,
+        store: Store,
+        sessions_of: Callable[[str], Iterable[Session]],
+        meter: Meter,
+        limits: WatchingLimits,
+    ) -> None:
+        self.table = WatchTable()
+        self._store = store
+        self._sessions_of = sessions_of
+        self._meter = meter
+        self._limits = limits
+        self._subscribers: dict[str, Subscriber] = {}
+        self._touched: dict[str, None] = {}
+        self._ready: dict[Session, None] = {}
+        self._scheduled = False
+
+    # The feed
+
+    def on_feed(self, entry: FeedEntry) -> None:
+        """Take over the changes of watched users and have their watchers told."""
+        for change in entry.changes:
+            user = self.table.get(change.user_id)
+            if user is not None and user.learn(change.after, entry.version):
+                self._touch(change.user_id)
+
+    async def resync(self, partition: int) -> None:
+        """Read the watched users of a partition anew and tell watchers what differs; raises `StoreError`."""
+        count = self._store.partitions
+        users = [user_id for user_id in self.table.users() if user_hash(user_id) % count == partition]
+        for start in range(0, len(users), READ_USERS):
+            some = users[start : start + READ_USERS]
+            for user_id, reading in zip(some, await self._store.read(some), strict=True):
+                user = self.table.get(user_id)
+                if user is not None and user.learn(*reading):
+                    self._touch(user_id)
+
+    # Connections
+
+    async def watch(self, session: Session, user_ids: Sequence[str]) -> bytes:
+        """Have a connection watch users; the encoded states of all of them, to answer with.
+
+        Raises `StoreError` if the store can't be read; what was watched before stays.
+        """
+        states = await self._watch(session, user_ids)
+        elems: list[bytes] = []
+        for user_id in user_ids:
+            user = self.table.get(user_id)
+            elems.append(user.elem if user else encode_elem(user_id, ids_of(states[user_id])))
+        return b"".join(elems)
+
+    def unwatch(self, session: Session, user_ids: Sequence[str]) -> None:
+        """End a connection's watching of users."""
+        self.table.unwatch(session, user_ids)
+
+    def connected(self, session: Session) -> None:
+        """Tell a subscriber's new connection the states it is subscribed to: it may have missed changes."""
+        subscriber = self._subscribers.get(session.user_id)
+        if subscriber is not None:
+            for user_id in subscriber.watching or ():
+                user = self.table.get(user_id)
+                if user is not None and user.version != UNREAD:
+                    owe(session, user_id)
+            self._make_ready(session)
+
+    def gone(self, session: Session) -> None:
+        """Forget a connection and all it watched."""
+        self.table.forget(session)
+        session.owed = None
+        self._ready.pop(session, None)
+
+    def writable(self, session: Session) -> None:
+        """A connection reads again: pay what it is owed."""
+        if session.owed:
+            self._make_ready(session)
+
+    # Subscribers (ports of the API)
+
+    async def subscribe(self, subscriber: str, user_ids: Sequence[str]) -> list[Status]:
+        """Add subscriptions; the present state of each user asked.
+
+        Raises `ArgumentError` past a limit, `StoreError` if the store can't be read.
+        """
+        known = self._subscribers.get(subscriber)
+        limits = self._limits
+        if known is None and len(self._subscribers) >= limits.max_subscribers:
+            raise ArgumentError(f"there are {limits.max_subscribers} subscribers, the limit: cancel others first")
+        watching = (known and known.watching) or {}
+        if len({*watching, *user_ids}) > limits.max_watched_per_subscriber:
+            raise ArgumentError(f"one user can be subscribed to {limits.max_watched_per_subscriber} users at most")
+        watcher = self._subscribers.setdefault(subscriber, Subscriber(subscriber))
+        try:
+            states = await self._watch(watcher, user_ids)
+        finally:
+            self._drop_idle(subscriber)
+        return [Status(user_id, self._mask(user_id, states)) for user_id in user_ids]
+
+    def cancel(self, subscriber: str, user_ids: Sequence[str]) -> None:
+        """Remove subscriptions; those that don't exist are ignored."""
+        watcher = self._subscribers.get(subscriber)
+        if watcher is not None:
+            self.table.unwatch(watcher, user_ids)
+            self._drop_idle(subscriber)
+
+    async def subscriptions(self, subscriber: str) -> list[Status]:
+        """The present state of every user subscribed to."""
+        watcher = self._subscribers.get(subscriber)
+        user_ids = list((watcher and watcher.watching) or ())
+        states = await self._read_unknown(user_ids)
+        return [Status(user_id, self._mask(user_id, states)) for user_id in user_ids]
+
+    def _drop_idle(self, subscriber: str) -> None:
+        watcher = self._subscribers.get(subscriber)
+        if watcher is not None and not watcher.watching:
+            del self._subscribers[subscriber]
+
+    # Both
+
+    async def _watch(self, watcher: Watcher, user_ids: Sequence[str]) -> dict[str, int]:
+        before = watcher.watching or {}
+        added = [user_id for user_id in user_ids if user_id not in before]
+        self.table.watch(watcher, user_ids)
+        try:
+            return await self._read_unknown(user_ids)
+        except StoreError:
+            self.table.unwatch(watcher, added)
+            raise
+
+    async def _read_unknown(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """The platforms of these users, read from the store where nobody watched them yet."""
+        states: dict[str, int] = {}
+        unread: list[str] = []
+        for user_id in user_ids:
+            user = self.table.get(user_id)
+            if user is None or user.version == UNREAD:
+                unread.append(user_id)
+            else:
+                states[user_id] = user.mask
+        readings: list[Reading] = await self._store.read(unread) if unread else []
+        for user_id, reading in zip(unread, readings, strict=True):
+            states[user_id] = reading.mask
+            user = self.table.get(user_id)
+            # Whoever watches a user of whom nothing was known is being answered now;
+            # only a state that replaces a known one is news to them.
+            if user is not None:
+                news = user.version != UNREAD
+                if user.learn(*reading) and news:
+                    self._touch(user_id)
+        return states
+
+    def _mask(self, user_id: str, states: dict[str, int]) -> int:
+        user = self.table.get(user_id)
+        return user.mask if user else states[user_id]
+
+    # Pushing
+
+    def _touch(self, user_id: str) -> None:
+        self._touched[user_id] = None
+        self._schedule()
+
+    def _make_ready(self, session: Session) -> None:
+        self._ready[session] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        merged = self._owe_touched()
+        press, frames = Press(self.table), 0
+        for session in list(self._ready)[:SESSIONS_A_TURN]:
+            del self._ready[session]
+            frames += _pay(session, press)
+        self._meter.pushed(frames, merged)
+        if self._ready:
+            self._schedule()
+
+    def _owe_touched(self) -> int:
+        """Note for each connection which touched users it must hear of; how many it was owed already."""
+        merged = 0
+        touched, self._touched = self._touched, {}
+        for user_id in touched:
+            user = self.table.get(user_id)
+            for watcher in user.watchers if user else ():
+                for session in self._sessions(watcher):
+                    merged += owe(session, user_id)
+                    self._ready[session] = None
+        return merged
+
+    def _sessions(self, watcher: Watcher) -> Iterable[Session]:
+        if isinstance(watcher, Subscriber):
+            return self._sessions_of(watcher.user_id)
+        assert isinstance(watcher, Session)
+        return (watcher,)
+
+
+def _pay(session: Session, press: Press) -> int:
+    """Send what a connection is owed while it reads; how many frames went out."""
+    frames = 0
+    if session.stalled or session.phase is not Phase.OPEN or session.link is None:
+        return frames
+    for frame in press.frames(session):
+        session.link.send_binary(frame)
+        frames += 1
+        if session.stalled:
+            break
+    return frames

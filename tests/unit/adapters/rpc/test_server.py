@@ -1,0 +1,240 @@
+"""The server around the methods: port, health, reflection, limits, and the status line on the wire."""
+
+import asyncio
+import struct
+from collections.abc import Sequence
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from adsum.adapters.memory import MemoryStore
+from adsum.adapters.rpc._generated import user_pb2 as pb
+from adsum.adapters.rpc.server import RpcLimits, RpcServer
+from adsum.adapters.rpc.user import UserService
+from adsum.domain.presence import Reading
+from adsum.ports import Meter
+from adsum.service.presence import Presence
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+GET_ANN = pb.getUserStatusReq(userIDs=["ann"]).SerializeToString()
+
+
+@pytest.fixture
+def service(presence: Presence, meter: Meter) -> UserService:
+    return UserService(presence, meter)
+
+
+async def get_ann(channel: grpc.aio.Channel, times: int = 1) -> pb.getUserStatusResp:
+    """Ask for one user, so many times in one request."""
+    get: grpc.aio.UnaryUnaryMultiCallable[bytes, pb.getUserStatusResp] = channel.unary_unary(
+        "/openim.user.user/getUserStatus", response_deserializer=pb.getUserStatusResp.FromString
+    )
+    return await get(GET_ANN * times, metadata=(("operationid", "op1"),), timeout=10)
+
+
+async def health_of(channel: grpc.aio.Channel, service: str) -> int:
+    check: grpc.aio.UnaryUnaryMultiCallable[bytes, health_pb2.HealthCheckResponse] = channel.unary_unary(
+        "/grpc.health.v1.Health/Check", response_deserializer=health_pb2.HealthCheckResponse.FromString
+    )
+    reply = await check(health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=10)
+    return reply.status
+
+
+@pytest.mark.parametrize("name", ["", "openim.user.user"])
+async def test_health_follows_what_it_is_told_and_needs_no_operation_id(service: UserService, name: str) -> None:
+    server = RpcServer(service)
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert await health_of(channel, name) == NOT_SERVING
+        await server.set_serving(serving=True)
+        assert await health_of(channel, name) == SERVING
+        await server.set_serving(serving=False)
+        assert await health_of(channel, name) == NOT_SERVING
+    await server.stop(0)
+
+
+async def test_a_health_watcher_hears_of_the_drain(service: UserService) -> None:
+    server = RpcServer(service)
+    port = await server.start("127.0.0.1:0")
+    await server.set_serving(serving=True)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        watch: grpc.aio.UnaryStreamMultiCallable[bytes, health_pb2.HealthCheckResponse] = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch", response_deserializer=health_pb2.HealthCheckResponse.FromString
+        )
+        watching = watch(b"", timeout=10)
+        news = aiter(watching)
+        assert (await anext(news)).status == SERVING
+        stopping = asyncio.create_task(server.stop(10))
+        assert (await anext(news)).status == NOT_SERVING
+        watching.cancel()
+        await stopping
+
+
+async def test_reflection_tells_the_methods(channel: grpc.aio.Channel) -> None:
+    ask: grpc.aio.StreamStreamMultiCallable[bytes, reflection_pb2.ServerReflectionResponse] = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    questions = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="openim.user.user"),
+    ]
+    answers = ask(iter([question.SerializeToString() for question in questions]), timeout=10)
+    listed, described = [answer async for answer in answers]
+    assert {service.name for service in listed.list_services_response.service} == {
+        "openim.user.user",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    assert described.file_descriptor_response.file_descriptor_proto == [pb.DESCRIPTOR.serialized_pb]
+
+
+async def test_every_method_of_the_service_is_answered(service: UserService) -> None:
+    handler = service.handler()
+    methods = pb.DESCRIPTOR.services_by_name["user"].methods
+    for method in methods:
+        assert method.input_type.name == f"{method.name}Req"
+        assert handler.service(HandlerCall(f"/openim.user.user/{method.name}")) is not None
+    assert len(methods) == 6
+
+
+class HandlerCall(grpc.HandlerCallDetails):
+    """A call as grpcio asks a handler about it."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
+
+
+async def test_a_taken_port_is_an_error_that_names_it(service: UserService) -> None:
+    first, second = RpcServer(service), RpcServer(service)
+    port = await first.start("127.0.0.1:0")
+    with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
+        await second.start(f"127.0.0.1:{port}")
+    await first.stop(0)
+    await second.stop(0)
+
+
+async def test_a_request_over_the_limit_is_refused(service: UserService) -> None:
+    server = RpcServer(service, RpcLimits(max_request_bytes=1_000))
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await get_ann(channel, times=1_000)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await get_ann(channel)
+    await server.stop(0)
+
+
+class SlowReads:
+    """Has the reads of a store wait until they are let go."""
+
+    def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered = asyncio.Event()
+        self.go = asyncio.Event()
+        self._read = store.read
+        monkeypatch.setattr(store, "read", self)
+
+    async def __call__(self, user_ids: Sequence[str]) -> list[Reading]:
+        self.entered.set()
+        await self.go.wait()
+        return await self._read(user_ids)
+
+
+async def test_a_call_over_the_limit_is_refused(
+    service: UserService, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowReads(store, monkeypatch)
+    server = RpcServer(service, RpcLimits(max_concurrent_calls=1))
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        first = asyncio.create_task(get_ann(channel))
+        await slow.entered.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await get_ann(channel)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        slow.go.set()
+        await first
+    await server.stop(0)
+
+
+async def test_stopping_lets_a_call_under_way_finish(
+    service: UserService, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowReads(store, monkeypatch)
+    server = RpcServer(service)
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        under_way = asyncio.create_task(get_ann(channel))
+        await slow.entered.wait()
+        stopping = asyncio.create_task(server.stop(10))
+        await asyncio.sleep(0.01)
+        slow.go.set()
+        assert (await under_way).statusList[0].userID == "ann"
+        await stopping
+
+
+async def test_stopping_cancels_what_outlasts_the_grace(
+    service: UserService, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowReads(store, monkeypatch)
+    server = RpcServer(service)
+    port = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        under_way = asyncio.create_task(get_ann(channel))
+        await slow.entered.wait()
+        await server.stop(0.05)
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            await under_way
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One HTTP/2 frame (RFC 9113 section 4.1)."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    """One HPACK literal without indexing (RFC 7541 section 6.2.2), both texts under 127 bytes."""
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+async def headers_answered(port: int, method: bytes, body: bytes) -> bytes:
+    """The payloads of the HEADERS frames that answer one call, up to the end of its stream."""
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", method), (b":authority", b"localhost")]
+    fields += [(b"te", b"trailers"), (b"content-type", b"application/grpc"), (b"operationid", b"op1")]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(4, 1, 0))
+    writer.write(frame(1, 4, 1, b"".join(header(*field) for field in fields)))
+    writer.write(frame(0, 1, 1, struct.pack(">BI", 0, len(body)) + body))
+    answered = b""
+    while True:
+        head = await reader.readexactly(9)
+        payload = await reader.readexactly(int.from_bytes(head[:3]))
+        kind, flags, stream = struct.unpack(">BBI", head[3:])
+        if kind == 1 and stream == 1:
+            answered += payload
+            if flags & 1:
+                break
+    writer.close()
+    await writer.wait_closed()
+    return answered
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status"),
+    [("getUserStatus", b"", b"1001"), ("getAllOnlineUsers", b"\x08\x01", b"0"), ("noSuchMethod", b"", b"12")],
+)
+async def test_openims_own_code_is_the_status_on_the_wire(
+    service: UserService, method: str, body: bytes, status: bytes
+) -> None:
+    """A Go client takes the code from this header; one from Python's own client library would show as UNKNOWN."""
+    server = RpcServer(service)
+    port = await server.start("127.0.0.1:0")
+    async with asyncio.timeout(10):
+        answered = await headers_answered(port, f"/openim.user.user/{method}".encode(), body)
+    assert header(b"grpc-status", status)[1:] in answered
+    await server.stop(0)

@@ -1,0 +1,44 @@
+"""Errors as gRPC statuses."""
+
+import pytest
+
+from adsum.adapters.rpc._generated.errinfo_pb2 import ErrorInfo
+from adsum.adapters.rpc._generated.status_pb2 import Status
+from adsum.adapters.rpc.status import OperationIdMissing, refusal
+from adsum.domain.errors import (
+    AdsumError,
+    ArgumentError,
+    InternalError,
+    LeaseLost,
+    NetworkError,
+    PermissionDenied,
+    StoreError,
+    TokenKicked,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "name"),
+    [
+        (ArgumentError("why"), 1001, "ArgsError"),
+        (PermissionDenied("why"), 1002, "NoPermissionError"),
+        (TokenKicked("why"), 1506, "TokenKickedError"),
+        (NetworkError("why"), 90004, "NetworkError"),
+        (StoreError("why"), 500, "ServerInternalError"),
+        (LeaseLost("why"), 500, "ServerInternalError"),
+        (InternalError("why"), 500, "ServerInternalError"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, AdsumError) else None,
+)
+def test_status_line_and_details_agree(error: AdsumError, code: int, name: str) -> None:
+    code_sent, message, ((key, details),) = refusal(error)
+    assert (code_sent.value[0], message, key) == (code, name, "grpc-status-details-bin")
+    status = Status.FromString(details)
+    assert (status.code, status.message) == (code, name)
+    assert status.details[0].type_url == "type.googleapis.com/openim.protobuf.ErrorInfo"
+    assert ErrorInfo.FromString(status.details[0].value) == ErrorInfo(cause="why")
+
+
+def test_an_error_without_detail_has_no_error_info() -> None:
+    code, message, trailers = refusal(OperationIdMissing())
+    assert (code.value[0], message, trailers) == (3, "operationID error", ())
