@@ -30,14 +30,13 @@ deps:
 	@scripts/test-deps.sh
 
 lint: dev ## check style, types and import contracts
-	@echo "lint: ruff check"
-	@$(BIN)/ruff check --quiet
-	@echo "lint: ruff format"
-	@$(BIN)/ruff format --quiet --check || { echo "lint: run 'make format'" >&2; exit 1; }
-	@echo "lint: mypy"
-	@$(BIN)/mypy --no-error-summary
-	@echo "lint: import contracts"
-	@$(BIN)/lint-imports --no-logo
+	@failed=; \
+	check() { echo "lint: $$1"; "$(BIN)/$${@:2}" || failed+=" $$1"; }; \
+	check style ruff check --quiet; \
+	check format ruff format --quiet --check; \
+	check types mypy --no-error-summary; \
+	check imports lint-imports --no-logo; \
+	[ -z "$$failed" ] || { echo "lint: failed:$$failed ('make format' mends what it can)" >&2; exit 1; }
 
 format: dev ## format the code and apply the safe fixes
 	@$(BIN)/ruff check --quiet --fix-only

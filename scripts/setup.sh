@@ -38,7 +38,7 @@ find_python() { # CHECK: prints the first candidate that passes
 
 apt_install() { # PACKAGE...
     local as_root=()
-    command -v apt-get >/dev/null || fail "install $* by hand, then run this again"
+    command -v apt-get >/dev/null || fail "install Python 3.11 or later with its venv module, or name one with PYTHON="
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null || fail "install $* as root (apt-get install $*), then run this again"
         as_root=(sudo)

@@ -15,7 +15,9 @@ from adsum.ports import Clock, FeedListener
 class MemoryStore:
     """A `Store` in memory. `history` entries a partition are kept for catch-up."""
 
-    def __init__(self, clock: Clock, *, partitions: int = 64, timed_ttl_ms: int = 1_800_000, history: int = 1024) -> None:
+    def __init__(
+        self, clock: Clock, *, partitions: int = 64, timed_ttl_ms: int = 1_800_000, history: int = 1024
+    ) -> None:
         self._clock = clock
         self._partitions = [Partition(i, partitions, timed_ttl_ms, history) for i in range(partitions)]
         self._leases: dict[str, int] = {}

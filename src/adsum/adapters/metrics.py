@@ -50,7 +50,7 @@ class _Book:
     def __init__(self) -> None:
         # In this format the library's creation times are a gauge for every series:
         # as many lines again, which tell no more than the process's start.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.docs: list[MetricDoc] = []
 

@@ -111,7 +111,7 @@ class WsServer:
         return _Connection(self._gateway, session, first, self._options.max_message_bytes)
 
 
-class _Refusal(WSListener):  # type: ignore[misc]  # picows types its base class as Any
+class _Refusal(WSListener):
     """Upgrades only to say why not, since browsers can't read a failed upgrade."""
 
     def __init__(self, body: bytes) -> None:
@@ -129,7 +129,7 @@ class _Refusal(WSListener):  # type: ignore[misc]  # picows types its base class
         """Nothing more is written."""
 
 
-class _Connection(WSListener):  # type: ignore[misc]
+class _Connection(WSListener):
     """One accepted connection: picows's listener, and the gateway's `Link`."""
 
     __slots__ = ("_first", "_gateway", "_max_bytes", "_parts", "_parts_type", "_session", "_transport")
@@ -153,7 +153,7 @@ class _Connection(WSListener):  # type: ignore[misc]
             self._first = None
         self._gateway.opened(self._session, self)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows's signature
         self._transport = None
         self._gateway.closed(self._session)
 

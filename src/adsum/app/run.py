@@ -5,9 +5,10 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from adsum.app.settings import Settings
 from adsum.app.values import Address
@@ -62,14 +63,14 @@ class Service:
         http = await _bind("http", settings.http, parts.http.start(settings.http.host, settings.http.port))
         grpc = await _bind("grpc", settings.grpc, parts.rpc.start(str(settings.grpc)))
         ws = await _bind("ws", settings.ws, parts.ws.start(settings.ws.host, settings.ws.port))
-        await parts.rpc.set_serving(serving=True)
+        parts.rpc.set_serving(serving=True)
         return Listening(ws, grpc, http)
 
     async def stop(self) -> None:
         """Accept no more, say goodbye to all, write and tell the last changes, give up the lease, end."""
         parts = self.parts
         parts.ws.stop_accepting()
-        await parts.rpc.set_serving(serving=False)
+        parts.rpc.set_serving(serving=False)
         await parts.gateway.drain(self._settings.drain_ms)
         if not await parts.flusher.settle(SETTLE_MS):
             log.warning("not all changes could be written; the others end with the lease")
@@ -109,7 +110,7 @@ async def serve(
         log.info("stopped")
 
 
-def run(main: "asyncio._CoroutineLike[None]") -> None:
+def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on the fastest loop there is: uvloop, or asyncio's own where it is absent (Windows)."""
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     if sys.platform != "win32":
@@ -120,7 +121,7 @@ def run(main: "asyncio._CoroutineLike[None]") -> None:
         runner.run(main)
 
 
-async def _bind(name: str, wanted: Address, listening: "asyncio._CoroutineLike[int]") -> Address:
+async def _bind(name: str, wanted: Address, listening: Awaitable[int]) -> Address:
     try:
         return Address(wanted.host, await listening)
     except OSError as error:

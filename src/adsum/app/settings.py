@@ -176,7 +176,10 @@ class Settings:
     flush_workers: int = setting(_WRITER, values.number(1, 1_024), 8, "How many writers share the users.")
     flush_batch: int = setting(_WRITER, values.number(1, 10_000), 100, "Most users in one write.")
     flush_max_wait_ms: int = setting(
-        _WRITER, values.number(0, 60_000), 1_000, "Longest wait for a batch to fill while a writer is busy."
+        _WRITER,
+        values.number(10, 60_000),
+        1_000,
+        "A write that takes longer is given up and done again, so that no change waits longer to be sent.",
     )
     retry_min_ms: int = setting(_WRITER, _MS, 50, "First wait before a failed write is tried again; it doubles.")
     retry_max_ms: int = setting(_WRITER, _MS, 5_000, "Longest wait before a failed write is tried again.")
@@ -216,7 +219,7 @@ class Settings:
         """What is allowed but unwise, a sentence each."""
         found = []
         if not self.secret:
-            found.append("no secret is set: tokens are signed with a random one and end with this process")
+            found.append("no secret is set: tokens are signed with a random one, and only this machine can connect")
         elif self.secret == KNOWN_SECRET:
             found.append("secret is the published one of OpenIM's sample configuration: anybody can sign tokens")
         elif len(self.secret.encode()) < SAFE_SECRET_BYTES:

@@ -74,9 +74,7 @@ def build(settings: Settings, secret: str) -> Parts:
         clock, partitions=settings.partitions, timed_ttl_ms=settings.timed_ttl_ms, history=settings.feed_history
     )
     next_op_id = OpIds(process)
-    registry = Registry(
-        LoginPolicy(settings.login_policy), settings.max_connections, settings.max_connections_per_user
-    )
+    registry = Registry(LoginPolicy(settings.login_policy), settings.max_connections, settings.max_connections_per_user)
     writer = Writer("", _writer_options(settings), secrets.randbits(64), next_op_id)
 
     def snapshot() -> Snapshot:

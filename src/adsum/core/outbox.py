@@ -48,7 +48,8 @@ class Press:
         session.owed = None
 
     def _portion(self, owed: Iterable[str]) -> tuple[str, ...]:
-        size, users = 0, []
+        size = 0
+        users: list[str] = []
         for user_id in owed:
             user = self._table.get(user_id)
             size += len(user.elem) if user else 0

@@ -75,5 +75,6 @@ class Registry:
         return [
             session
             for session in self._users.get(newcomer.user_id, ())
-            if session.identity.digest != newcomer.identity.digest and kicks(self._policy, newcomer.platform, session.platform)
+            if session.identity.digest != newcomer.identity.digest
+            and kicks(self._policy, newcomer.platform, session.platform)
         ]

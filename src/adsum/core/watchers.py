@@ -8,8 +8,9 @@ watcher's `watching` names exactly the users whose entry names the watcher.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TypeAlias
 
+from adsum.core.session import Session
 from adsum.domain.platforms import ids_of
 from adsum.wire.protobuf import encode_elem
 
@@ -17,10 +18,18 @@ UNREAD = -1
 """The version of a user of whom nothing is known yet."""
 
 
-class Watcher(Protocol):
-    """Someone who watches users: a connection, or a subscriber with any number of them."""
+class Subscriber:
+    """A user who watches others, on whatever connections they have."""
 
-    watching: dict[str, None] | None
+    __slots__ = ("user_id", "watching")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.watching: dict[str, None] | None = None
+
+
+Watcher: TypeAlias = Session | Subscriber
+"""Someone who watches users; `watching` is a set kept in order, None while empty."""
 
 
 class Watched:

@@ -41,7 +41,7 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A batch on its way to the store. `oldest_ms` is when the longest waiting of its changes was made."""
+    """A batch on its way to the store, and the marks it took."""
 
     batch: HoldBatch
     marks: dict[str, _Mark]
@@ -49,6 +49,7 @@ class Flight:
 
     @property
     def oldest_ms(self) -> int:
+        """Since when the longest waiting of its users is dirty."""
         return min(mark.since_ms for mark in self.marks.values())
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from adsum.core.outbox import Press, owe
 from adsum.core.partition import user_hash
 from adsum.core.session import Phase, Session
-from adsum.core.watchers import UNREAD, Watcher, WatchTable
+from adsum.core.watchers import UNREAD, Subscriber, Watcher, WatchTable
 from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import FeedEntry, Reading, Status
@@ -27,16 +27,6 @@ SESSIONS_A_TURN = 1_000
 
 READ_USERS = 1_000
 """Users asked of the store in one trip when reading anew."""
-
-
-class Subscriber:
-    """A user who watches others, on whatever connections they have."""
-
-    __slots__ = ("user_id", "watching")
-
-    def __init__(self, user_id: str) -> None:
-        self.user_id = user_id
-        self.watching: dict[str, None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,18 +235,18 @@ class Watching:
     def _sessions(self, watcher: Watcher) -> Iterable[Session]:
         if isinstance(watcher, Subscriber):
             return self._sessions_of(watcher.user_id)
-        assert isinstance(watcher, Session)
         return (watcher,)
 
 
 def _pay(session: Session, press: Press) -> int:
     """Send what a connection is owed while it reads; how many frames went out."""
-    frames = 0
-    if session.stalled or session.phase is not Phase.OPEN or session.link is None:
-        return frames
-    for frame in press.frames(session):
-        session.link.send_binary(frame)
-        frames += 1
-        if session.stalled:
-            break
-    return frames
+    link = session.link
+    if session.phase is not Phase.OPEN or link is None:
+        return 0
+    sent = 0
+    frames = press.frames(session)
+    # Sending may stall the connection; what is still owed then waits for it to read.
+    while not session.stalled and (frame := next(frames, None)) is not None:
+        link.send_binary(frame)
+        sent += 1
+    return sent

@@ -22,6 +22,7 @@ from adsum.wire.gobtypes import (
     INT,
     TEXT,
     Definition,
+    Message,
     Skip,
     Skipper,
     check_names,
@@ -128,10 +129,10 @@ class _Decoder:
     def decode_exactly(self, data: bytes) -> list[_Value]:
         """The values of the first value in `data`, absent fields zero; raises `FrameError`."""
         try:
-            start, body = _find_value(data)
-            width = 1 if body[0] < 0x80 else 0x101 - body[0]
-            plan = self._cached if start <= MAX_CACHED_BYTES else self._compile
-            return self._read(body, width, plan(data[:start], body[:width]))
+            message = Message(data)
+            id_bytes = _find_value(message)
+            plan = self._cached if message.start <= MAX_CACHED_BYTES else self._compile
+            return self._read(message, len(id_bytes), plan(data[: message.start], id_bytes))
         except IndexError:
             raise FrameError(_CUT_OFF) from None
 
@@ -161,7 +162,8 @@ class _Decoder:
             raise FrameError(f"the gob frame has no field in common with a {self._name}")
         return _Plan(slots, skips)
 
-    def _read(self, body: bytes, pos: int, plan: _Plan) -> list[_Value]:
+    def _read(self, message: Message, pos: int, plan: _Plan) -> list[_Value]:
+        body = message.body
         values = self._blank.copy()
         number = -1
         # Go takes the end of the message for the end of the struct as well.
@@ -172,7 +174,8 @@ class _Decoder:
             number += delta
             slot = plan.slots[number]
             if slot < 0:
-                pos = skip_value(body, pos, plan.skips[number])
+                pos = skip_value(message, pos, plan.skips[number])
+                body = message.body
             elif slot < self._first_text:
                 values[slot], pos = read_int(body, pos)
             else:
@@ -181,17 +184,13 @@ class _Decoder:
         return values
 
 
-def _find_value(data: bytes) -> tuple[int, bytes]:
-    """Where the message with the first value starts in `data`, and its content."""
-    start = 0
+def _find_value(message: Message) -> bytes:
+    """Moves on to the message with the first value; the number of its type, as encoded."""
     while True:
-        body, end = read_bytes(data, start)
-        if not body:
-            raise FrameError("the gob frame has an empty message")
-        type_id, _ = read_type_id(body, 0)
+        message.advance()
+        type_id, pos = read_type_id(message.body, 0)
         if type_id >= 0:
-            return start, body
-        start = end
+            return message.body[:pos]
 
 
 def _read_definitions(prefix: bytes) -> dict[int, Definition]:
@@ -306,10 +305,10 @@ def _frame(head: bytes, values: tuple[_Value, ...]) -> bytes:
         if isinstance(value, int):
             add(_int(value))
             continue
-        raw = value if value.__class__ is bytes else to_utf8(value)  # type: ignore[arg-type]
-        size = len(raw)  # type: ignore[arg-type]
+        raw = value if isinstance(value, bytes) else to_utf8(value)
+        size = len(raw)
         add(_SHORT[size] if size < 0x80 else _uint(size))
-        add(raw)  # type: ignore[arg-type]
+        add(raw)
     add(b"\x00")
     body = b"".join(parts)
     size = len(body)

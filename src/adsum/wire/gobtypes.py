@@ -264,23 +264,46 @@ def check_names(struct: Struct) -> None:
         raise FrameError("a gob type definition has a field without a name")
 
 
-def skip_value(body: bytes, pos: int, skip: Skip) -> int:
-    """The position after the value at `pos`."""
+class Message:
+    """The message being read, of the several that `data` may hold.
+
+    A value is one message, but for one case: a definition that the encoder first
+    needs inside an interface ends the message, and the value goes on in the next.
+    """
+
+    __slots__ = ("_data", "_end", "body", "start")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._end = 0
+        self.start = 0
+        self.body = b""
+
+    def advance(self) -> None:
+        """Moves on to the next message: `body` is its content, `start` where it starts in the data."""
+        self.start = self._end
+        self.body, self._end = read_bytes(self._data, self.start)
+        if not self.body:
+            raise FrameError("the gob frame has an empty message")
+
+
+def skip_value(message: Message, pos: int, skip: Skip) -> int:
+    """The position after the value at `pos`, in what is then the message's body."""
     # What is open around the value at hand: (plan, elements still to come) of an
     # array, slice or map, (plan, last field number) of a struct.
     around: list[tuple[Skip, int]] = []
     current: Skip | None = skip
     while current is not None:
         if current.form <= _SKIP_INTERFACE:
-            pos = _skip_simple(body, pos, current.form)
+            pos = _skip_simple(message, pos, current.form)
         elif len(around) >= MAX_NESTING:
             raise FrameError(f"the gob frame nests values more than {MAX_NESTING} deep")
         elif current.form == _SKIP_STRUCT:
             around.append((current, -1))
         else:
-            count, pos = _read_count(body, pos, current)
+            count, pos = _read_count(message.body, pos, current)
             around.append((current, count * len(current.parts)))
-        current, pos = _next_value(body, pos, around)
+        current, pos = _next_value(message.body, pos, around)
     return pos
 
 
@@ -320,23 +343,27 @@ def _read_count(body: bytes, pos: int, skip: Skip) -> tuple[int, int]:
     return count, pos
 
 
-def _skip_simple(body: bytes, pos: int, form: int) -> int:
-    if form == _SKIP_BYTES:
-        return read_bytes(body, pos)[1]
+def _skip_simple(message: Message, pos: int, form: int) -> int:
     if form == _SKIP_INTERFACE:
-        return _skip_interface(body, pos)
-    pos = read_uint(body, pos)[1]
-    return read_uint(body, pos)[1] if form == _SKIP_PAIR else pos
+        return _skip_interface(message, pos)
+    if form == _SKIP_BYTES:
+        return read_bytes(message.body, pos)[1]
+    pos = read_uint(message.body, pos)[1]
+    return read_uint(message.body, pos)[1] if form == _SKIP_PAIR else pos
 
 
-def _skip_interface(body: bytes, pos: int) -> int:
+def _skip_interface(message: Message, pos: int) -> int:
     """Over the name of a dynamic type, definitions that may follow, its number and its counted value."""
-    name, pos = read_bytes(body, pos)
+    name, pos = read_bytes(message.body, pos)
     if not name:
         return pos
     while True:
-        type_id, pos = read_type_id(body, pos)
+        if pos >= len(message.body):
+            message.advance()
+            pos = 0
+        type_id, pos = read_type_id(message.body, pos)
         if type_id >= 0:
-            return read_bytes(body, pos)[1]
-        _, pos = read_definition(body, pos)
-        _, pos = read_uint(body, pos)
+            return read_bytes(message.body, pos)[1]
+        _, pos = read_definition(message.body, pos)
+        if pos < len(message.body):
+            _, pos = read_uint(message.body, pos)

@@ -61,9 +61,7 @@ def decode_request(data: bytes) -> Request:
         fast = _fast_request(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return decode_request_exactly(data)
-    return Request(
-        fast.reqIdentifier, fast.token, fast.sendID, fast.operationID, fast.msgIncr, fast.data or b""
-    )
+    return Request(fast.reqIdentifier, fast.token, fast.sendID, fast.operationID, fast.msgIncr, fast.data or b"")
 
 
 def decode_response(data: bytes) -> Response:
@@ -72,9 +70,7 @@ def decode_response(data: bytes) -> Response:
         fast = _fast_response(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return decode_response_exactly(data)
-    return Response(
-        fast.reqIdentifier, fast.msgIncr, fast.operationID, fast.errCode, fast.errMsg, fast.data or b""
-    )
+    return Response(fast.reqIdentifier, fast.msgIncr, fast.operationID, fast.errCode, fast.errMsg, fast.data or b"")
 
 
 def decode_request_exactly(data: bytes) -> Request:

@@ -88,7 +88,10 @@ def test_a_file_without_a_secret_is_refused(path: Path, content: bytes) -> None:
 
 
 def test_processes_that_start_at_once_get_the_same(path: Path) -> None:
-    code = f"from pathlib import Path; from adsum.adapters import secret; print(secret.load_or_create(Path({str(path)!r})))"
+    code = (
+        "from pathlib import Path; from adsum.adapters.secret import load_or_create;"
+        f"print(load_or_create(Path({str(path)!r})))"
+    )
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(6)]
     answers = [process.communicate()[0].decode() for process in processes]
     assert len({answer.split("'")[1] for answer in answers}) == 1

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from hmac import digest as sign
 
@@ -40,6 +40,12 @@ def make(payload: bytes, header: bytes = b'{"alg":"HS256","typ":"JWT"}', secret:
 def token_of(claims: dict[str, object], **changes: object) -> str:
     merged = {name: value for name, value in (claims | changes).items() if value is not ...}
     return make(json.dumps(merged).encode())
+
+
+def unusual(token: str) -> str:
+    """The same token with another good header, which takes the other way through the code."""
+    payload = token.split(".")[1]
+    return make(urlsafe_b64decode(payload + "=="), b'{"typ":"JWT","alg":"HS256"}')
 
 
 @pytest.fixture
@@ -104,7 +110,10 @@ def test_what_cannot_be_a_secret_is_refused(secret: str) -> None:
     ],
 )
 def test_good_tokens(authenticator: JwtAuthenticator, changes: dict[str, object], expires_ms: int) -> None:
-    assert authenticator.verify(token_of(GOOD, **changes)).expires_ms == expires_ms
+    token = token_of(GOOD, **changes)
+    usual, other = authenticator.verify(token), authenticator.verify(unusual(token))
+    assert usual.expires_ms == other.expires_ms == expires_ms
+    assert (usual.user_id, usual.platform_id) == (other.user_id, other.platform_id)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +138,8 @@ def test_good_tokens(authenticator: JwtAuthenticator, changes: dict[str, object]
     ],
 )
 def test_bad_claims(authenticator: JwtAuthenticator, changes: dict[str, object], error: type[TokenError]) -> None:
-    assert code_of(authenticator, token_of(GOOD, **changes)) == error.code
+    token = token_of(GOOD, **changes)
+    assert code_of(authenticator, token) == code_of(authenticator, unusual(token)) == error.code
 
 
 @pytest.mark.parametrize(
@@ -147,7 +157,8 @@ def test_bad_claims(authenticator: JwtAuthenticator, changes: dict[str, object],
     ],
 )
 def test_bad_payloads(authenticator: JwtAuthenticator, payload: bytes) -> None:
-    assert code_of(authenticator, make(payload)) == TokenMalformed.code
+    token = make(payload)
+    assert code_of(authenticator, token) == code_of(authenticator, unusual(token)) == TokenMalformed.code
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,15 @@
 """The gRPC server: listens, tells its health, and stops without cutting calls off."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from adsum.adapters.rpc.health import Health
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
 
-HEALTH_SERVICES = (health.OVERALL_HEALTH, SERVICE_NAME)
-
-_HEALTH_TIMEOUT_SECONDS = 1.0
+HEALTH_SERVICES = frozenset((health.OVERALL_HEALTH, SERVICE_NAME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class RpcServer:
     def __init__(self, service: UserService, limits: RpcLimits | None = None) -> None:
         self._service = service
         self._limits = limits or RpcLimits()
-        self._health = health.aio.HealthServicer()
+        self._health = Health(HEALTH_SERVICES)
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str) -> int:
@@ -57,31 +53,16 @@ class RpcServer:
             port = server.add_insecure_port(address)
         except RuntimeError:
             raise OSError(f"gRPC can't listen on {address}: is the port in use, or the address not ours?") from None
-        await self.set_serving(serving=False)
         await server.start()
         self._server = server
         return port
 
-    async def set_serving(self, *, serving: bool) -> None:
+    def set_serving(self, *, serving: bool) -> None:
         """Tell health clients whether calls are welcome. Without effect once stopping."""
-        answer = health_pb2.HealthCheckResponse
-        status = answer.SERVING if serving else answer.NOT_SERVING
-        async with _in_health_time():
-            for name in HEALTH_SERVICES:
-                await self._health.set(name, status)
+        self._health.set_serving(serving=serving)
 
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, take no new call, give those under way the grace, then cancel them."""
-        if self._server is None:
-            return
-        async with _in_health_time():
-            await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_seconds)
-
-
-@contextlib.asynccontextmanager
-async def _in_health_time() -> AsyncIterator[None]:
-    """A watcher that takes no data holds the health servicer's lock: don't wait for it."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_HEALTH_TIMEOUT_SECONDS):
-            yield
+        self._health.stop()
+        if self._server is not None:
+            await self._server.stop(grace_seconds)

@@ -1,11 +1,11 @@
 """A gRPC server on a free loopback port, over the real presence service and the memory store."""
 
-import time
 from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
 
+from adsum.adapters.clock import SystemClock
 from adsum.adapters.memory import MemoryStore
 from adsum.adapters.metrics import PrometheusMeter
 from adsum.adapters.rpc.server import RpcServer
@@ -17,16 +17,6 @@ from adsum.service.presence import Presence, PresenceLimits
 from adsum.service.watching import Watching, WatchingLimits
 
 Query = tuple[str, str, float]
-
-
-class SystemClock:
-    """The machine's time."""
-
-    def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def unix_ms(self) -> int:
-        return time.time_ns() // 1_000_000
 
 
 class QueryMeter(PrometheusMeter):
@@ -70,7 +60,7 @@ async def channel(presence: Presence, meter: Meter) -> AsyncIterator[grpc.aio.Ch
     """A client's channel to a server that serves `presence`."""
     server = RpcServer(UserService(presence, meter))
     port = await server.start("127.0.0.1:0")
-    await server.set_serving(serving=True)
+    server.set_serving(serving=True)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
     await server.stop(0)

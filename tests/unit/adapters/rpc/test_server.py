@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Sequence
+from typing import Self
 
 import grpc
 import grpc.aio
@@ -44,34 +45,62 @@ async def health_of(channel: grpc.aio.Channel, service: str) -> int:
     return reply.status
 
 
+def watch_health(
+    channel: grpc.aio.Channel, service: str
+) -> grpc.aio.UnaryStreamCall[bytes, health_pb2.HealthCheckResponse]:
+    watch: grpc.aio.UnaryStreamMultiCallable[bytes, health_pb2.HealthCheckResponse] = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch", response_deserializer=health_pb2.HealthCheckResponse.FromString
+    )
+    return watch(health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=10)
+
+
 @pytest.mark.parametrize("name", ["", "openim.user.user"])
 async def test_health_follows_what_it_is_told_and_needs_no_operation_id(service: UserService, name: str) -> None:
     server = RpcServer(service)
     port = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert await health_of(channel, name) == NOT_SERVING
-        await server.set_serving(serving=True)
+        server.set_serving(serving=True)
         assert await health_of(channel, name) == SERVING
-        await server.set_serving(serving=False)
+        server.set_serving(serving=False)
         assert await health_of(channel, name) == NOT_SERVING
     await server.stop(0)
 
 
-async def test_a_health_watcher_hears_of_the_drain(service: UserService) -> None:
+async def test_health_of_an_unknown_service(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await health_of(channel, "openim.msg.msg")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    news = aiter(watch_health(channel, "openim.msg.msg"))
+    assert (await anext(news)).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+async def test_a_health_watcher_hears_of_the_drain_and_does_not_delay_it(service: UserService) -> None:
     server = RpcServer(service)
     port = await server.start("127.0.0.1:0")
-    await server.set_serving(serving=True)
+    server.set_serving(serving=True)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        watch: grpc.aio.UnaryStreamMultiCallable[bytes, health_pb2.HealthCheckResponse] = channel.unary_stream(
-            "/grpc.health.v1.Health/Watch", response_deserializer=health_pb2.HealthCheckResponse.FromString
-        )
-        watching = watch(b"", timeout=10)
-        news = aiter(watching)
+        news = aiter(watch_health(channel, ""))
         assert (await anext(news)).status == SERVING
-        stopping = asyncio.create_task(server.stop(10))
+        async with asyncio.timeout(10):
+            await server.stop(60)
+        server.set_serving(serving=True)
+        assert [answer.status async for answer in news] == [NOT_SERVING]
+
+
+async def test_a_health_watcher_that_takes_no_data_delays_nobody(service: UserService) -> None:
+    server = RpcServer(service)
+    port = await server.start("127.0.0.1:0")
+    stuck = await RawCall.begin(port, "/grpc.health.v1.Health/Watch", b"", window_bytes=0)
+    async with asyncio.timeout(10), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await stuck.headers(end=False)
+        server.set_serving(serving=True)
+        assert await health_of(channel, "") == SERVING
+        news = aiter(watch_health(channel, ""))
+        server.set_serving(serving=False)
         assert (await anext(news)).status == NOT_SERVING
-        watching.cancel()
-        await stopping
+        await server.stop(0.05)
+    await stuck.close()
 
 
 async def test_reflection_tells_the_methods(channel: grpc.aio.Channel) -> None:
@@ -202,26 +231,37 @@ def header(name: bytes, value: bytes) -> bytes:
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-async def headers_answered(port: int, method: bytes, body: bytes) -> bytes:
-    """The payloads of the HEADERS frames that answer one call, up to the end of its stream."""
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", method), (b":authority", b"localhost")]
-    fields += [(b"te", b"trailers"), (b"content-type", b"application/grpc"), (b"operationid", b"op1")]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(4, 1, 0))
-    writer.write(frame(1, 4, 1, b"".join(header(*field) for field in fields)))
-    writer.write(frame(0, 1, 1, struct.pack(">BI", 0, len(body)) + body))
-    answered = b""
-    while True:
-        head = await reader.readexactly(9)
-        payload = await reader.readexactly(int.from_bytes(head[:3]))
-        kind, flags, stream = struct.unpack(">BBI", head[3:])
-        if kind == 1 and stream == 1:
-            answered += payload
-            if flags & 1:
-                break
-    writer.close()
-    await writer.wait_closed()
-    return answered
+class RawCall:
+    """One gRPC call on a connection of its own, seen as HTTP/2."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def begin(cls, port: int, method: str, body: bytes, window_bytes: int = 65_535) -> Self:
+        """Send the whole request, and take as many bytes of messages as the window."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        fields = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "localhost", "te": "trailers"}
+        fields |= {"content-type": "application/grpc", "operationid": "op1"}
+        settings = struct.pack(">HI", 4, window_bytes)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, settings) + frame(4, 1, 0))
+        writer.write(frame(1, 4, 1, b"".join(header(name.encode(), value.encode()) for name, value in fields.items())))
+        writer.write(frame(0, 1, 1, struct.pack(">BI", 0, len(body)) + body))
+        return cls(reader, writer)
+
+    async def headers(self, *, end: bool) -> bytes:
+        """The payload of the next HEADERS frame, or of the one that ends the call."""
+        while True:
+            head = await self._reader.readexactly(9)
+            payload = await self._reader.readexactly(int.from_bytes(head[:3]))
+            kind, flags, _stream = struct.unpack(">BBI", head[3:])
+            if kind == 1 and (flags & 1 or not end):
+                return payload
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -235,6 +275,8 @@ async def test_openims_own_code_is_the_status_on_the_wire(
     server = RpcServer(service)
     port = await server.start("127.0.0.1:0")
     async with asyncio.timeout(10):
-        answered = await headers_answered(port, f"/openim.user.user/{method}".encode(), body)
+        raw = await RawCall.begin(port, f"/openim.user.user/{method}", body)
+        answered = await raw.headers(end=True)
+        await raw.close()
     assert header(b"grpc-status", status)[1:] in answered
     await server.stop(0)

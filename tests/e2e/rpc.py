@@ -1,0 +1,35 @@
+"""Calls of `openim.user` through the real gRPC client."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from adsum.adapters.rpc._generated import user_pb2 as pb
+
+AnswerT = TypeVar("AnswerT", bound=Message)
+
+METADATA = (("operationid", "test"),)
+
+
+async def call(target: str, method: str, request: Message, answer: Callable[[bytes], AnswerT]) -> AnswerT:
+    """One call; raises `grpc.aio.AioRpcError`."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        serialize = type(request).SerializeToString
+        method_of = channel.unary_unary(f"/openim.user.user/{method}", serialize, answer)
+        found: AnswerT = await method_of(request, metadata=METADATA)
+        return found
+
+
+async def listed_users(target: str) -> dict[str, tuple[int, ...]]:
+    """Every online user by the listing, with platforms; walks all pages."""
+    users: dict[str, tuple[int, ...]] = {}
+    cursor = 0
+    while True:
+        request = pb.getAllOnlineUsersReq(cursor=cursor)
+        page = await call(target, "getAllOnlineUsers", request, pb.getAllOnlineUsersResp.FromString)
+        users.update((status.userID, tuple(status.platformIDs)) for status in page.statusList)
+        cursor = page.nextCursor
+        if not cursor:
+            return users

@@ -1,0 +1,149 @@
+"""The HTTP port, over real sockets."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import pytest
+from aiohttp import ClientSession
+
+from adsum.adapters import http
+from adsum.adapters.http import Check, HttpServer
+
+
+class Service:
+    """What the port asks."""
+
+    def __init__(self) -> None:
+        self.checks = {"store": Check(ok=True, text="answers"), "feed": Check(ok=True, text="complete")}
+        self.page = b"x 1\n"
+        self.broken = False
+
+    async def metrics(self) -> bytes:
+        if self.broken:
+            raise RuntimeError("the reason, a secret")
+        return self.page
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+async def port(service: Service) -> AsyncIterator[int]:
+    server = HttpServer(lambda: service.checks, service.metrics)
+    yield await server.start("127.0.0.1", 0)
+    await server.stop()
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[ClientSession]:
+    async with ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+
+
+async def test_liveness(client: ClientSession) -> None:
+    async with client.get("/livez") as response:
+        assert response.status == HTTPStatus.OK
+        assert await response.json() == {"alive": True}
+
+
+async def test_readiness_tells_every_check(client: ClientSession, service: Service) -> None:
+    async with client.get("/readyz") as response:
+        assert response.status == HTTPStatus.OK
+        assert await response.json() == {
+            "ready": True,
+            "checks": {"store": {"ok": True, "text": "answers"}, "feed": {"ok": True, "text": "complete"}},
+        }
+    service.checks["store"] = Check(ok=False, text="no answer for 3 s")
+    async with client.get("/readyz") as response:
+        assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
+        answer = await response.json()
+        assert not answer["ready"]
+        assert answer["checks"]["store"] == {"ok": False, "text": "no answer for 3 s"}
+
+
+async def test_metrics_are_what_is_given(client: ClientSession) -> None:
+    async with client.get("/metrics") as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert await response.read() == b"x 1\n"
+
+
+async def test_a_head_request_is_answered(client: ClientSession) -> None:
+    async with client.head("/livez") as response:
+        assert response.status == HTTPStatus.OK
+
+
+async def test_an_unknown_path(client: ClientSession) -> None:
+    async with client.get("/user/get_users_status") as response:
+        assert response.status == HTTPStatus.NOT_FOUND
+        answer = await response.json()
+        assert (answer["errCode"], answer["errMsg"]) == (1004, "RecordNotFoundError")
+        assert "/readyz" in answer["errDlt"]
+
+
+async def test_a_wrong_method(client: ClientSession) -> None:
+    async with client.post("/livez", json={}) as response:
+        assert response.status == HTTPStatus.METHOD_NOT_ALLOWED
+        assert response.headers["Allow"] == "GET, HEAD"
+        assert (await response.json()) == {"errCode": 1001, "errMsg": "ArgsError", "errDlt": "use GET, HEAD here"}
+
+
+async def test_a_defect_is_logged_and_not_told(
+    client: ClientSession, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.broken = True
+    with caplog.at_level(logging.ERROR, http.__name__):
+        async with client.get("/metrics") as response:
+            assert response.status == HTTPStatus.INTERNAL_SERVER_ERROR
+            answer = await response.text()
+    assert json.loads(answer)["errCode"] == 500
+    assert "secret" not in answer
+    assert "/metrics failed" in caplog.text
+    async with client.get("/livez") as response:
+        assert response.status == HTTPStatus.OK
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"\x16\x03\x01 what is this\r\n\r\n",
+    ],
+)
+async def test_a_bad_or_overlong_request_is_refused(port: int, request_text: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request_text)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow"])
+async def test_a_request_that_never_ends_is_cut_off(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_HEADER_TIME_S", 0.1)
+    service = Service()
+    server = HttpServer(lambda: service.checks, service.metrics)
+    reader, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
+    writer.write(start)
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+    await writer.wait_closed()
+    await server.stop()
+
+
+async def test_a_taken_port_is_an_error_and_stopping_frees_it(service: Service) -> None:
+    first, second = (HttpServer(lambda: service.checks, service.metrics) for _ in range(2))
+    port = await first.start("127.0.0.1", 0)
+    with pytest.raises(OSError, match="in use"):
+        await second.start("127.0.0.1", port)
+    await first.stop()
+    third = HttpServer(lambda: service.checks, service.metrics)
+    assert await third.start("127.0.0.1", port) == port
+    await third.stop()
