@@ -29,7 +29,7 @@ async def listed_users(target: str) -> dict[str, tuple[int, ...]]:
     while True:
         request = pb.getAllOnlineUsersReq(cursor=cursor)
         page = await call(target, "getAllOnlineUsers", request, pb.getAllOnlineUsersResp.FromString)
-        users.update((status.userID, tuple(status.platformIDs)) for status in page.statusList)
+        users.update((status.userID, tuple(status.platformIDs)) for status in page.StatusList)
         cursor = page.nextCursor
         if not cursor:
             return users

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from urllib.parse import urlsplit
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -61,6 +62,15 @@ class Member(WSListener):
     def _send(self, request: Request) -> None:
         assert self.transport is not None
         self.transport.send(WSMsgType.BINARY, self.codec.encode_request(request))
+
+
+async def knock(url: str) -> None:
+    """Send a whole handshake, and leave without waiting for the answer."""
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = f"GET /?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    writer.write(f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+    writer.close()
 
 
 async def until(true: Callable[[], bool], seconds: float = 60, every: float = 0.02) -> bool:

@@ -317,7 +317,9 @@ func main() {
 		raw, err := exec.Command(os.Args[0], name).Output()
 		must(err)
 		var some []frame
-		must(json.Unmarshal(raw, &some))
+		reader := json.NewDecoder(bytes.NewReader(raw))
+		reader.UseNumber()
+		must(reader.Decode(&some))
 		all = append(all, some...)
 	}
 	var cases []decodeCase

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from adsum.core.registry import Registry
 from adsum.core.writer import Flight, Writer
 from adsum.domain.errors import LeaseLost, StoreError
 from adsum.domain.presence import Cause
 from adsum.ports import Clock, Meter, Store
+from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,10 @@ class Flusher:
 
     def start(self) -> None:
         """Start the workers."""
-        self._tasks = [asyncio.create_task(self._work(lane), name=f"flusher-{lane}") for lane in range(len(self._wake))]
+        self._tasks = [
+            asyncio.create_task(forever(f"writing lane {lane}", partial(self._step, lane)), name=f"flusher-{lane}")
+            for lane in range(len(self._wake))
+        ]
 
     def changed(self, user_id: str, cause: Cause) -> None:
         """A user's connections changed: have the present platforms written."""
@@ -71,13 +76,12 @@ class Flusher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _work(self, lane: int) -> None:
-        while True:
-            flight = self._writer.take(lane, self._clock.monotonic_ms(), self._registry.mask)
-            if flight is None:
-                await self._idle(lane)
-            else:
-                await self._write(lane, flight)
+    async def _step(self, lane: int) -> None:
+        flight = self._writer.take(lane, self._clock.monotonic_ms(), self._registry.mask)
+        if flight is None:
+            await self._idle(lane)
+        else:
+            await self._write(lane, flight)
 
     async def _idle(self, lane: int) -> None:
         wake = self._wake[lane]
@@ -98,15 +102,25 @@ class Flusher:
             error = lost
             if flight.batch.holder == self._writer.holder:
                 self.lease_lost.set()
-        except (StoreError, TimeoutError) as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the users must stay dirty
             error = failure
         now_ms = self._clock.monotonic_ms()
         if error is None:
             self._writer.acknowledged(lane)
         else:
-            log.warning("write %s of %d users failed, trying again: %r", flight.batch.op_id, len(flight.marks), error)
+            self._log_failure(flight, error)
             self._writer.failed(lane, now_ms, self._jitter())
         waited_ms, took_ms = flight.taken_ms - flight.oldest_ms, now_ms - flight.taken_ms
         self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
         # The embedded store answers without ever waiting: let others have their turn.
         await asyncio.sleep(0)
+
+    def _log_failure(self, flight: Flight, error: Exception) -> None:
+        expected = isinstance(error, StoreError | TimeoutError)
+        log.warning(
+            "write %s of %d users failed, trying again: %r",
+            flight.batch.op_id,
+            len(flight.marks),
+            error,
+            exc_info=None if expected else error,
+        )

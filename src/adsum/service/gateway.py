@@ -31,6 +31,7 @@ from adsum.domain.identity import Identity
 from adsum.domain.platforms import PlatformRegistry
 from adsum.ports import Authenticator, Clock, Meter
 from adsum.service.flusher import Flusher
+from adsum.service.forever import forever
 from adsum.service.watching import Watching
 from adsum.wire.handshake import Handshake
 from adsum.wire.heartbeat import answer_heartbeat
@@ -192,7 +193,7 @@ class Gateway:
 
     def start(self) -> None:
         """Start the one timer that serves all connections."""
-        self._ticker = asyncio.create_task(self._tick_forever(), name="heartbeats")
+        self._ticker = asyncio.create_task(forever("looking after heartbeats", self._tick), name="heartbeats")
 
     async def drain(self, duration_ms: int) -> None:
         """Admit nobody, and say goodbye to all, spread evenly over `duration_ms` so that they don't return at once."""
@@ -338,12 +339,11 @@ class Gateway:
 
     # Heartbeats
 
-    async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_MS / 1000)
-            now_ms = self._clock.monotonic_ms()
-            for session in self._wheel.turn(now_ms):
-                self._look(session, now_ms)
+    async def _tick(self) -> None:
+        await asyncio.sleep(TICK_MS / 1000)
+        now_ms = self._clock.monotonic_ms()
+        for session in self._wheel.turn(now_ms):
+            self._look(session, now_ms)
 
     def _look(self, session: Session, now_ms: int) -> None:
         """A session's time in the wheel is up: end it, ping it, or let it wait on."""

@@ -7,13 +7,13 @@ a new name and writes everything again.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from adsum.domain.errors import StoreError
 from adsum.ports import Clock, Meter, Store
 from adsum.service.flusher import Flusher
+from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class Keeper:
         """Take the first lease; raises `StoreError`."""
         await self._join()
         self._tasks = [
-            asyncio.create_task(self._forever(self._keep), name="keeper"),
-            asyncio.create_task(self._forever(self._sweep), name="sweeper"),
+            asyncio.create_task(forever("keeping the lease", self._keep), name="keeper"),
+            asyncio.create_task(forever("sweeping", self._sweep), name="sweeper"),
         ]
 
     async def stop(self) -> None:
@@ -74,14 +74,6 @@ class Keeper:
     def held(self) -> bool:
         """Whether the lease is good, as far as this process knows."""
         return self._clock.monotonic_ms() - self.renewed_ms < self._options.lease_ttl_ms
-
-    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            try:
-                await step()
-            except StoreError as error:
-                log.warning("the store failed, trying again: %s", error)
-                await asyncio.sleep(1)
 
     async def _keep(self) -> None:
         lost = self._flusher.lease_lost

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from adsum.core.feed import FeedCursor, Verdict
-from adsum.domain.errors import StoreError
 from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener, Meter, Store
 
@@ -77,8 +76,8 @@ class Relay:
         while not whole:
             try:
                 whole = await self._fetch(cursor, partition)
-            except StoreError as error:
-                log.warning("cannot catch up with partition %d, trying again: %s", partition, error)
+            except Exception:  # noqa: BLE001 - giving up would leave the partition behind for good
+                log.warning("cannot catch up with partition %d, trying again", partition, exc_info=True)
                 await asyncio.sleep(RETRY_S)
 
     async def _fetch(self, cursor: FeedCursor, partition: int) -> bool:

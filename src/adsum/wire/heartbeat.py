@@ -50,9 +50,10 @@ def _read(data: bytes) -> tuple[str, bool]:
 
 
 def _raw_body(data: bytes) -> bytes:
-    """The bytes of `body` in a JSON object already known to be valid."""
-    body = b"null"
-    for key, raw in _raw_members(data).items():
-        if key.lower() == "body":
-            body = bytes(raw)
-    return body
+    """The bytes of `body` in a JSON object that is known to be valid and to have one."""
+    try:
+        members = _raw_members(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        # Unlike Go's parser, this one refuses lone surrogates: they are no text.
+        raise FrameError("the body of a ping cannot be sent back: it is not text throughout, or too deep") from None
+    return next(bytes(raw) for key, raw in reversed(members.items()) if key.lower() == "body")

@@ -15,6 +15,7 @@ from adsum.wire.messages import Request, Response
 from adsum.wire.text import scrub
 
 _Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -27,10 +28,10 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Response(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    reqIdentifier: int = 0  # noqa: N815
+    reqIdentifier: _Int64 = 0  # noqa: N815
     msgIncr: str = ""  # noqa: N815
     operationID: str = ""  # noqa: N815
-    errCode: int = 0  # noqa: N815
+    errCode: _Int64 = 0  # noqa: N815
     errMsg: str = ""  # noqa: N815
     data: bytes | None = b""
 

@@ -26,6 +26,7 @@ _MAX_TAG = 2**32 - 1
 _MAX_TAG_BYTES = 5
 _MAX_VARINT_BYTES = 10
 _MAX_GROUPS = 100
+_SHORT = [bytes((value,)) for value in range(0x80)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def encode_elem(user_id: str, platform_ids: Iterable[int]) -> bytes:
     Each platform ID must fit 32 bits, signed.
     """
     content = b"\x0a" + _counted(to_utf8(user_id)) if user_id else b""
-    packed = b"".join(_varint(platform_id & 0xFFFFFFFFFFFFFFFF) for platform_id in platform_ids)
+    packed = b"".join([_varint(platform_id & 0xFFFFFFFFFFFFFFFF) for platform_id in platform_ids])
     if packed:
         content += b"\x12" + _counted(packed)
     return b"\x0a" + _counted(content)
@@ -191,6 +192,8 @@ def _read_tag(data: bytes, pos: int) -> tuple[int, int, int]:
 
 
 def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
+    if pos < len(data) and data[pos] < 0x80:
+        return data[pos], pos + 1
     value = 0
     for shift, byte in enumerate(data[pos : pos + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * shift
@@ -211,7 +214,7 @@ def _read_counted(data: bytes, pos: int) -> tuple[bytes, int]:
 
 def _varint(value: int) -> bytes:
     if value < 0x80:
-        return value.to_bytes(1, "big")
+        return _SHORT[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

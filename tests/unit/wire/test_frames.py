@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -43,10 +44,8 @@ def test_response_round_trip(codec: Codec, response: Response) -> None:
 @given(data=st.binary(max_size=100))
 def test_any_bytes_give_a_message_or_a_frame_error(codec: Codec, data: bytes) -> None:
     for decode in (codec.decode_request, codec.decode_response):
-        try:
+        with suppress(FrameError):
             decode(data, 1000)
-        except FrameError as error:
-            assert error.detail
 
 
 @codecs

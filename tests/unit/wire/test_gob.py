@@ -64,8 +64,7 @@ SEND_ID = (b"SendID", 6)
 def outcome(data: bytes) -> dict[str, Any] | None:
     try:
         return vectors.shown(gob.decode_request(data))
-    except FrameError as error:
-        assert error.detail
+    except FrameError:
         return None
 
 
@@ -273,7 +272,13 @@ def test_golden_checker_accepts_our_frames() -> None:
     if not checker.exists():
         pytest.skip("no golden vectors beside this checkout (decoder_check.go)")
     response = Response(2005, "1", "op", 1001, "ArgsError", b"\x0a\x02")
-    lines = [gob.encode_response(response).hex(), gob.encode_response(Response()).hex()]
+    expected = {"reqIdentifier": 2005, "msgIncr": "1", "operationID": "op", "errCode": 1001, "errMsg": "ArgsError"}
+    lines = [
+        json.dumps({"struct": name, "hex": gob.encode_response(response).hex(), "expect": expected | {"data": "0a02"}})
+        for name in ("Resp", "GeneralWsResp")
+    ]
+    lines.append(json.dumps({"struct": "Req", "hex": REQUEST.hex()}))
+    lines.append(gob.encode_response(Response()).hex())
     command = ["go", "run", str(checker)]
     done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr

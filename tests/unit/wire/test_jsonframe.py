@@ -14,8 +14,7 @@ from tests.unit.wire import strategies, vectors
 def outcome(data: bytes) -> dict[str, Any] | None:
     try:
         return vectors.shown(jsonframe.decode_request(data))
-    except FrameError as error:
-        assert error.detail
+    except FrameError:
         return None
 
 
