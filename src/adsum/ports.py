@@ -93,7 +93,7 @@ class Store(Protocol):
         """Have `listener` called with every entry, in order within a partition.
 
         Entries may get lost between the store and here; the versions show it.
-        Call what is returned to stop.
+        Call what is returned to stop, as often as you like, even after `close`.
         """
         ...
 

@@ -21,7 +21,7 @@ class MemoryStore:
         self._clock = clock
         self._partitions = [Partition(i, partitions, timed_ttl_ms, history) for i in range(partitions)]
         self._leases: dict[str, int] = {}
-        self._listeners: list[FeedListener] = []
+        self._listeners: dict[object, FeedListener] = {}
 
     @property
     def partitions(self) -> int:
@@ -106,8 +106,13 @@ class MemoryStore:
 
     def follow(self, listener: FeedListener) -> Callable[[], None]:
         """Have `listener` called with every entry, before the write that made it returns."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        key = object()
+        self._listeners[key] = listener
+
+        def unfollow() -> None:
+            self._listeners.pop(key, None)
+
+        return unfollow
 
     async def close(self) -> None:
         """Let go of the listeners; what is stored goes with the process."""
@@ -125,5 +130,5 @@ class MemoryStore:
 
     def _tell(self, entry: FeedEntry | None) -> None:
         if entry is not None:
-            for listener in self._listeners:
+            for listener in tuple(self._listeners.values()):
                 listener(entry)

@@ -22,7 +22,7 @@ async def forever(what: str, step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:
             if isinstance(error, AdsumError) and error.fault is Fault.WORLD:
                 log.warning("%s: %s; trying again", what, error)
             else:

@@ -76,7 +76,7 @@ class Relay:
         while not whole:
             try:
                 whole = await self._fetch(cursor, partition)
-            except Exception:  # noqa: BLE001 - giving up would leave the partition behind for good
+            except Exception:
                 log.warning("cannot catch up with partition %d, trying again", partition, exc_info=True)
                 await asyncio.sleep(RETRY_S)
 
