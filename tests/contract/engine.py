@@ -14,9 +14,7 @@ HISTORY = 64
 class Engine(Protocol):
     """Makes empty stores of one kind. Each test has an engine of its own."""
 
-    async def open(
-        self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY
-    ) -> Store:
+    async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
         """An empty store that keeps `history` entries a partition (an engine may keep up to twice as many)."""
         ...
 
@@ -36,9 +34,7 @@ class MemoryEngine:
         self._clock = ManualClock()
         self._stores: list[MemoryStore] = []
 
-    async def open(
-        self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY
-    ) -> Store:
+    async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
         store = MemoryStore(self._clock, partitions=partitions, timed_ttl_ms=timed_ttl_ms, history=history)
         self._stores.append(store)
         return store

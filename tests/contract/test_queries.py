@@ -67,9 +67,7 @@ async def test_a_walk_shows_everyone_with_their_platforms(store: Store, limit: i
     users = [f"user-{i}" for i in range(700)]
     await set_online(store, users[:350], IOS)
     await set_online(store, users[300:], WEB)
-    expected = {
-        user_id: (IOS if i < 350 else 0) | (WEB if i >= 300 else 0) for i, user_id in enumerate(users)
-    }
+    expected = {user_id: (IOS if i < 350 else 0) | (WEB if i >= 300 else 0) for i, user_id in enumerate(users)}
     shown = await walk(store, limit)
     assert len(shown) == 700
     assert dict(shown) == expected

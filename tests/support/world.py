@@ -87,7 +87,7 @@ def hold_batch(
 
 
 def fold(entries: Iterable[FeedEntry]) -> dict[str, int]:
-    """The users online after these entries, from an empty store on; checks that each change starts where the last ended."""
+    """The users online after all these entries; checks that each change starts where the user's last one ended."""
     masks: dict[str, int] = {}
     for entry in entries:
         for change in entry.changes:

@@ -11,52 +11,31 @@ tells only what changed.
 """
 
 import asyncio
-import contextlib
-import logging
+import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSHandshakeError, ws_connect
 from picows.common import WSError
 
 from adsum.client.errors import ClientError, ServerError, Unreachable
-from adsum.client.protocol import (
-    MAX_FRAME_BYTES,
-    Answer,
-    Beat,
-    ClientProtocol,
-    Kicked,
-    Login,
-    Push,
-    refusal,
-    watch_portions,
-)
+from adsum.client.link import Link
+from adsum.client.protocol import MAX_FRAME_BYTES, ClientProtocol, Kicked, Login, Push, refusal, watch_portions
 from adsum.client.state import Closed, Event, Inbox, Lost, Restored, Watchlist
 from adsum.core.backoff import backoff_ms
 from adsum.core.opids import OpIds
-from adsum.domain.errors import DataError, FrameError
-from adsum.wire.heartbeat import answer_heartbeat
+from adsum.domain.errors import DataError
 from adsum.wire.messages import Op
 from adsum.wire.protobuf import UserStatus, decode_tips, encode_background
 
-log = logging.getLogger(__name__)
-
-# picows logs whole requests, tokens included, at its lower levels.
-logging.getLogger("picows").setLevel(logging.CRITICAL)
-
 HANDSHAKE_S = 10
-ANSWER_S = 10
-GOODBYE_S = 2
 
 RETRY_MIN_MS = 1_000
 RETRY_MAX_MS = 16_000
 """As OpenIM's Go SDK: 1, 2, 4, 8, 16 s, here each with jitter."""
-
-ABNORMAL_CLOSURE = 1006
-"""What RFC 6455 calls the end of a connection without a goodbye."""
 
 
 class Connection:
@@ -74,7 +53,7 @@ class Connection:
         self._inbox = Inbox()
         self._watchlist = Watchlist()
         self._news = asyncio.Event()
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._retrying: asyncio.Task[None] | None = None
         self._ended = False
         self._error: ClientError | None = None
@@ -141,10 +120,10 @@ class Connection:
         """Connect for the first time; raises `ServerError` or `Unreachable`."""
         self._link = await self._dial()
 
-    async def _dial(self) -> "_Link":
+    async def _dial(self) -> Link:
         loop = asyncio.get_running_loop()
         protocol = ClientProtocol(self._login, self._next_operation_id, round(loop.time() * 1000))
-        link = _Link(self, protocol, loop)
+        link = Link(self, protocol, loop)
         separator = "&" if "?" in self._url else "?"
         url = f"{self._url}{separator}{self._login.query(self._next_operation_id())}"
         try:
@@ -154,7 +133,9 @@ class Connection:
         except TimeoutError:
             raise Unreachable(f"{self._url} did not answer within {HANDSHAKE_S} s") from None
         except OSError as error:
-            raise Unreachable(f"{self._url} cannot be reached: {error.strerror or error}") from None
+            # asyncio puts its own text over the system's in these.
+            system = os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else error.strerror
+            raise Unreachable(f"{self._url} cannot be reached: {system or error}") from None
         except WSError:
             # Its text has the whole URL, token included.
             raise Unreachable(f"{self._url} is not a WebSocket URL") from None
@@ -162,7 +143,7 @@ class Connection:
             raise Unreachable(f"{self._url} closed the connection during the handshake")
         return link
 
-    def _connected(self) -> "_Link":
+    def _connected(self) -> Link:
         if self._link is None or self._ended:
             raise Unreachable("there is no connection at present")
         return self._link
@@ -189,8 +170,7 @@ class Connection:
             for data in watch_portions(self._watchlist.users):
                 for status in self._watchlist.add(decode_tips(await link.ask(Op.WATCH, data))):
                     self._tell(status)
-            if not link.alive:
-                raise Unreachable("the connection was lost again at once")
+            link.transport()
         except BaseException:
             link.abort()
             raise
@@ -210,7 +190,7 @@ class Connection:
             self._tell(Kicked())
             self._end()
 
-    def lost(self, link: "_Link", code: int, reason: str) -> None:
+    def lost(self, link: Link, code: int, reason: str) -> None:
         """A link has ended."""
         if self._ended or link is not self._link:
             return
@@ -250,173 +230,3 @@ async def connect(url: str, login: Login, *, reconnect: bool = False) -> AsyncIt
         yield connection
     finally:
         await connection.close()
-
-
-class _Link(WSListener):  # type: ignore[misc]  # picows types its base class as Any
-    """One WebSocket connection: picows's listener on one side, the protocol on the other."""
-
-    def __init__(self, owner: Connection, protocol: ClientProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        self._owner = owner
-        self._protocol = protocol
-        self._loop = loop
-        self._transport: WSTransport | None = None
-        self._answers: dict[str, asyncio.Future[bytes]] = {}
-        self._parts = bytearray()
-        self._close = (ABNORMAL_CLOSURE, "the connection was lost")
-        self._gone = loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether frames can be sent."""
-        return self._transport is not None
-
-    async def ask(self, op: Op, data: bytes = b"") -> bytes:
-        """Send a request; the data of its answer. Raises `ServerError` or `Unreachable`."""
-        if self._transport is None:
-            raise Unreachable(self._close[1])
-        msg_incr, frame = self._protocol.ask(op, data)
-        answer: asyncio.Future[bytes] = self._loop.create_future()
-        self._answers[msg_incr] = answer
-        self._transport.send(WSMsgType.BINARY, frame)
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await answer
-        except TimeoutError:
-            raise Unreachable(f"no answer within {ANSWER_S} s") from None
-        finally:
-            self._protocol.forget(msg_incr)
-            self._answers.pop(msg_incr, None)
-
-    async def close(self) -> None:
-        """Say goodbye, wait a little for the answer, end."""
-        if self._transport is not None:
-            self._goodbye(WSCloseCode.OK)
-        await self.gone()
-
-    async def gone(self) -> None:
-        """Wait until the connection has ended, and end it if that takes too long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                await asyncio.shield(self._gone)
-        self.abort()
-
-    def abort(self) -> None:
-        """End without a goodbye."""
-        if self._transport is not None:
-            self._transport.disconnect(graceful=False)
-
-    # From picows
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
-        self._arm()
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 -- the interface's
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(Unreachable(self._close[1]))
-        if not self._gone.done():
-            self._gone.set_result(None)
-        self._owner.lost(self, *self._close)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        self._protocol.heard(self._now_ms())
-        kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            self._closing(transport, frame)
-        elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
-            self._message(kind, frame)
-
-    def pause_writing(self) -> None:
-        """A client writes little: what it writes may wait in the transport."""
-
-    def resume_writing(self) -> None:
-        """As above."""
-
-    def _message(self, kind: WSMsgType, frame: WSFrame) -> None:
-        if kind == WSMsgType.TEXT:
-            self._heartbeat(frame.get_payload_as_bytes())
-            return
-        self._parts += frame.get_payload_as_memoryview()
-        if len(self._parts) > MAX_FRAME_BYTES:
-            self._fail(WSCloseCode.MESSAGE_TOO_BIG, f"the server sent more than {MAX_FRAME_BYTES} bytes in a message")
-        elif frame.fin:
-            whole, self._parts = bytes(self._parts), bytearray()
-            self._binary(whole)
-
-    def _binary(self, payload: bytes) -> None:
-        try:
-            event = self._protocol.receive(payload)
-        except DataError as error:
-            code = error.close_code if isinstance(error, FrameError) else WSCloseCode.INVALID_TEXT.value
-            self._fail(WSCloseCode(code), f"the server sent what cannot be read: {error.detail}")
-            return
-        match event:
-            case Answer():
-                self._answered(event)
-            case Push():
-                self._owner.pushed(event)
-            case Kicked():
-                self._owner.kicked()
-
-    def _heartbeat(self, payload: bytes) -> None:
-        try:
-            reply = answer_heartbeat(payload)
-        except FrameError as error:
-            self._fail(WSCloseCode(error.close_code), f"the server sent what cannot be read: {error.detail}")
-            return
-        if reply is not None and self._transport is not None:
-            self._transport.send(WSMsgType.TEXT, reply)
-
-    def _answered(self, answer: Answer) -> None:
-        future = self._answers.get(answer.msg_incr)
-        if future is None or future.done():
-            return
-        if answer.error is not None:
-            future.set_exception(answer.error)
-        else:
-            future.set_result(answer.data)
-
-    def _closing(self, transport: WSTransport, frame: WSFrame) -> None:
-        code = frame.get_close_code()
-        if not transport.is_close_frame_sent:
-            reason = frame.get_close_message()
-            self._close = (
-                code.value,
-                reason.decode("utf-8", "replace") if reason else f"closed with code {code.value}",
-            )
-            transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)
-        transport.disconnect()
-
-    def _fail(self, code: WSCloseCode, reason: str) -> None:
-        """The server cannot be understood."""
-        self._close = (code.value, reason)
-        self._goodbye(code)
-        self.abort()
-
-    def _goodbye(self, code: WSCloseCode) -> None:
-        if self._transport is not None and not self._transport.is_close_frame_sent:
-            self._transport.send_close(code)
-
-    # Heartbeats
-
-    def _arm(self) -> None:
-        due_ms = self._protocol.beat_due_ms
-        self._timer = self._loop.call_at(due_ms / 1000, self._beat)
-
-    def _beat(self) -> None:
-        if self._transport is None:
-            return
-        if self._protocol.beat(self._now_ms()) is Beat.DEAD:
-            self._close = (ABNORMAL_CLOSURE, "the server has gone silent")
-            self.abort()
-            return
-        self._transport.send_ping(b"adsum")
-        self._arm()
-
-    def _now_ms(self) -> int:
-        return round(self._loop.time() * 1000)

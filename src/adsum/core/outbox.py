@@ -42,10 +42,10 @@ class Press:
             users = self._portion(session.owed)
             for user_id in users:
                 del session.owed[user_id]
+            session.owed = session.owed or None
             frame = self._frame(session.codec, users)
             if frame:
                 yield frame
-        session.owed = None
 
     def _portion(self, owed: Iterable[str]) -> tuple[str, ...]:
         size = 0

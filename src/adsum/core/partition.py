@@ -160,7 +160,7 @@ class Partition:
         if not merged:
             return None
         self.version += 1
-        entry = FeedEntry(self.index, self.version, op_id, merged)
+        entry = FeedEntry(self.index, self.version - 1, self.version, op_id, merged)
         self._history.append(entry)
         return entry
 

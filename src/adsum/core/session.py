@@ -66,6 +66,7 @@ class Session:
     `watching` and `owed` are sets kept in order (dicts of None): the users this
     connection watches, and those whose present state it must still be told. Both
     are None while empty, because most connections of a large service have neither.
+    `questions` about users are under way to the store.
     """
 
     __slots__ = (
@@ -79,7 +80,7 @@ class Session:
         "phase",
         "pinged_ms",
         "platform",
-        "reads",
+        "questions",
         "slot",
         "stalled",
         "user_id",
@@ -99,7 +100,7 @@ class Session:
         self.pinged_ms = 0
         self.slot = 0
         self.stalled = False
-        self.reads = 0
+        self.questions = 0
         self.watching: dict[str, None] | None = None
         self.owed: dict[str, None] | None = None
 

@@ -19,12 +19,13 @@ UNREAD = -1
 
 
 class Subscriber:
-    """A user who watches others, on whatever connections they have."""
+    """A user who watches others, on whatever connections they have. `questions` are under way to the store."""
 
-    __slots__ = ("user_id", "watching")
+    __slots__ = ("questions", "user_id", "watching")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
+        self.questions = 0
         self.watching: dict[str, None] | None = None
 
 
@@ -44,9 +45,9 @@ class Watched:
         self.watchers: dict[Watcher, None] = {}
         self._elem: bytes | None = None
 
-    def learn(self, mask: int, version: int) -> bool:
-        """Take over a state if it is newer; True if the platforms differ from those known."""
-        if version <= self.version:
+    def learn(self, mask: int, version: int, *, anyway: bool = False) -> bool:
+        """Take over a state if it is newer, or `anyway`; True if the platforms differ from those known."""
+        if version <= self.version and not anyway:
             return False
         changed = mask != self.mask
         self.mask, self.version = mask, version

@@ -13,6 +13,7 @@ Invariant: a user whose platforms differ from what the store acknowledged is dir
 or in flight.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import md5
@@ -57,7 +58,8 @@ class _Lane:
     __slots__ = ("dirty", "failures", "flight", "handled", "retry_at_ms", "seq")
 
     def __init__(self) -> None:
-        self.dirty: dict[str, _Mark] = {}
+        # Taken from its front, batch by batch: a plain dict would step over what was taken before.
+        self.dirty: OrderedDict[str, _Mark] = OrderedDict()
         self.flight: Flight | None = None
         self.seq = 0
         self.failures = 0
@@ -96,8 +98,8 @@ class Writer:
         state = self._lanes[lane]
         if state.flight or not state.dirty or now_ms < state.retry_at_ms:
             return None
-        users = list(state.dirty)[: self._options.batch_users]
-        marks = {user_id: state.dirty.pop(user_id) for user_id in users}
+        count = min(len(state.dirty), self._options.batch_users)
+        marks = dict(state.dirty.popitem(last=False) for _ in range(count))
         state.seq += 1
         states = tuple(HoldState(user_id, mask_of(user_id), mark.cause) for user_id, mark in marks.items())
         batch = HoldBatch(self.holder, lane, state.seq, self._next_op_id(), states)

@@ -94,7 +94,7 @@ class PlatformRegistry:
 
     def find(self, text: str) -> Platform:
         """The platform written as its ID or, in any case, its name; raises `ArgumentError`."""
-        if text.isdecimal():
+        if text.isdecimal() and len(text) <= len(str(MAX_PLATFORM_ID)):
             return self.get(int(text))
         for platform in self._by_id.values():
             if platform.name.lower() == text.lower():

@@ -66,10 +66,13 @@ class Change(NamedTuple):
 class FeedEntry:
     """All changes that one write made in one partition.
 
-    `version` is the partition's, and grows by one with every entry.
+    `version` is the partition's with them, `before` the one without: entries form a
+    chain, so a follower sees what it missed, whatever numbers an engine gives.
+    Versions only grow.
     """
 
     partition: int
+    before: int
     version: int
     op_id: str
     changes: tuple[Change, ...]

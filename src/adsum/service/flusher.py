@@ -77,15 +77,21 @@ class Flusher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _step(self, lane: int) -> None:
-        flight = self._writer.take(lane, self._clock.monotonic_ms(), self._registry.mask)
+        now_ms = self._clock.monotonic_ms()
+        flight = self._writer.take(lane, now_ms, self._registry.mask)
         if flight is None:
-            await self._idle(lane)
+            await self._idle(lane, now_ms)
         else:
             await self._write(lane, flight)
 
-    async def _idle(self, lane: int) -> None:
+    async def _idle(self, lane: int, now_ms: int) -> None:
+        """Sleep until something changes or a retry is due.
+
+        `now_ms` is when nothing could be taken: by a later look at the clock the
+        retry may be due already, and there would be nothing to wait for but a change.
+        """
         wake = self._wake[lane]
-        wait_ms = self._writer.retry_in_ms(lane, self._clock.monotonic_ms())
+        wait_ms = self._writer.retry_in_ms(lane, now_ms)
         try:
             async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
                 await wake.wait()

@@ -42,11 +42,11 @@ log = logging.getLogger(__name__)
 WEB = "Web"
 """The class whose clients cannot send protocol pings, so that the server pings them (OpenIM does so too)."""
 
-TICK_MS = 1_000
+MIN_TICK_MS, MAX_TICK_MS = 50, 1_000
 GOODBYE_MS = 2_000
 """How long a connection may take to answer a goodbye before it is dropped."""
 
-MAX_READS = 16
+MAX_QUESTIONS = 16
 """Subscribe requests of one connection that may wait for the store at a time."""
 
 NORMAL_CLOSURE = 1000
@@ -93,7 +93,8 @@ class Gateway:
         self._options = options
         self._next_conn_id = next_conn_id
         self._kicked = kicked
-        self._wheel: Wheel[Session] = Wheel(TICK_MS, clock.monotonic_ms())
+        self._tick_ms = _tick_ms(options)
+        self._wheel: Wheel[Session] = Wheel(self._tick_ms, clock.monotonic_ms())
         self._revoked = Revoked()
         self._reads: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
@@ -277,26 +278,26 @@ class Gateway:
     def _watch(self, session: Session, request: Request, command: Watch) -> None:
         options = self._options
         watching = session.watching or {}
-        added = sum(1 for user_id in command.add if user_id not in watching)
-        check_watch(command, len(watching) + added, options.max_watched_per_connection, options.max_user_id_bytes)
-        if session.reads >= MAX_READS:
-            raise TooManyConnections(f"{MAX_READS} subscribe requests of this connection are waiting: slow down")
+        kept = len(watching) - sum(user_id in watching for user_id in {*command.drop, *command.add})
+        watched = kept + len(command.add)
+        check_watch(command, watched, options.max_watched_per_connection, options.max_user_id_bytes)
+        if session.questions >= MAX_QUESTIONS:
+            raise TooManyConnections(f"{MAX_QUESTIONS} subscribe requests of this connection are waiting: slow down")
         self._watching.unwatch(session, command.drop)
         if not command.add:
             self._answer(session, request)
             return
-        session.reads += 1
-        self._spawn(self._answer_watch(session, request, command))
+        begun = self._watching.begin(session, command.add)
+        self._spawn(self._answer_watch(session, request, command, begun))
 
-    async def _answer_watch(self, session: Session, request: Request, command: Watch) -> None:
+    async def _answer_watch(self, session: Session, request: Request, command: Watch, begun: list[str]) -> None:
         try:
-            data = await self._watching.watch(session, command.add)
+            data = await self._watching.answer(session, command.add, begun)
         except AdsumError as error:
             self._answer(session, request, error=error)
         else:
             self._answer(session, request, data)
         finally:
-            session.reads -= 1
             if session.phase is not Phase.OPEN:
                 self._watching.gone(session)
 
@@ -340,7 +341,7 @@ class Gateway:
     # Heartbeats
 
     async def _tick(self) -> None:
-        await asyncio.sleep(TICK_MS / 1000)
+        await asyncio.sleep(self._tick_ms / 1000)
         now_ms = self._clock.monotonic_ms()
         for session in self._wheel.turn(now_ms):
             self._look(session, now_ms)
@@ -365,3 +366,9 @@ class Gateway:
         if session.platform.kind == WEB:
             due_ms = min(due_ms, session.pinged_ms + self._options.web_ping_interval_ms)
         session.slot = self._wheel.put(session, due_ms)
+
+
+def _tick_ms(options: GatewayOptions) -> int:
+    """How often the wheel turns: so that a client pinged a tick late can still answer before its time is up."""
+    slack_ms = options.heartbeat_timeout_ms - options.web_ping_interval_ms
+    return min(MAX_TICK_MS, max(MIN_TICK_MS, slack_ms // 2))

@@ -84,6 +84,8 @@ class Keeper:
             pass
         if not lost.is_set() and await self._renew():
             return
+        # Should the store fail now, the next try begins here, not with another renewal.
+        lost.set()
         log.warning("the lease of %s is gone: writing all users again", self.holder)
         await self._join()
 

@@ -6,52 +6,70 @@ unless the store no longer keeps what was missed; then `resync` is called instea
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from adsum.core.feed import FeedCursor, Verdict
 from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener, Meter, Store
+from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-"""Between tries to catch up while the store does not answer."""
+"""Between tries to catch up while the store does not answer, or does not have yet what it told of."""
+
+
+class Resync(Protocol):
+    """Reads anew what the feed can't tell."""
+
+    async def __call__(self, partition: int, *, restarted: bool) -> None:
+        """Read a partition; `restarted`: its versions may be lower than those known."""
+        ...
 
 
 class Relay:
-    """One follower of the feed for this process. `resync(partition)` reads anew what the feed can't tell."""
+    """One follower of the feed for this process.
+
+    Every `look_interval_ms` it compares versions, for a change that was lost with none
+    after it to show the hole.
+    """
 
     def __init__(
         self,
         store: Store,
         listeners: Sequence[FeedListener],
-        resync: Callable[[int], Awaitable[None]],
+        resync: Resync,
         meter: Meter,
+        look_interval_ms: int = 1_000,
     ) -> None:
         self._store = store
         self._listeners = listeners
         self._resync = resync
         self._meter = meter
+        self._look_interval_s = look_interval_ms / 1000
         self._cursor: FeedCursor | None = None
         self._early: list[FeedEntry] = []
-        self._catching_up: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._unfollow: Callable[[], None] | None = None
 
     async def start(self) -> None:
         """Follow the feed from the present versions on; raises `StoreError`."""
         self._unfollow = self._store.follow(self._arrived)
-        self._cursor = FeedCursor(await self._store.versions())
+        cursor = self._cursor = FeedCursor(await self._store.versions())
         early, self._early = self._early, []
         for entry in early:
             self._arrived(entry)
+        self._spawn(forever("looking for lost changes", partial(self._look, cursor)))
 
     async def stop(self) -> None:
         """Follow no longer."""
         if self._unfollow:
             self._unfollow()
-        for task in self._catching_up:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._catching_up, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def behind(self) -> int:
@@ -66,30 +84,46 @@ class Relay:
         if verdict is Verdict.NEXT:
             self._pass_on(entry)
         elif verdict is Verdict.HOLE:
-            self._meter.feed_gap()
-            task = asyncio.create_task(self._catch_up(self._cursor, entry.partition))
-            self._catching_up.add(task)
-            task.add_done_callback(self._catching_up.discard)
+            self._mend(self._cursor, entry.partition)
+
+    async def _look(self, cursor: FeedCursor) -> None:
+        await asyncio.sleep(self._look_interval_s)
+        seen = cursor.versions()
+        findings = cursor.look(seen, await self._store.versions())
+        for partition in (*findings.holes, *findings.restarts):
+            self._mend(cursor, partition)
+
+    def _mend(self, cursor: FeedCursor, partition: int) -> None:
+        self._meter.feed_gap()
+        self._spawn(self._catch_up(cursor, partition))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _catch_up(self, cursor: FeedCursor, partition: int) -> None:
         whole = False
         while not whole:
+            reached = cursor.version(partition)
             try:
                 whole = await self._fetch(cursor, partition)
             except Exception:
                 log.warning("cannot catch up with partition %d, trying again", partition, exc_info=True)
+            if not whole and cursor.version(partition) == reached:
                 await asyncio.sleep(RETRY_S)
 
     async def _fetch(self, cursor: FeedCursor, partition: int) -> bool:
-        entries = await self._store.changes_since(partition, cursor.version(partition))
+        seen = cursor.version(partition)
+        entries = await self._store.changes_since(partition, seen)
         if entries is None:
             version = (await self._store.versions())[partition]
             log.warning("changes of partition %d were missed for good: reading its watched users anew", partition)
-            await self._resync(partition)
+            await self._resync(partition, restarted=version < seen)
             return cursor.advance(partition, version)
         for entry in entries:
             self._pass_on(entry)
-        return cursor.advance(partition, entries[-1].version if entries else cursor.version(partition))
+        return cursor.advance(partition, entries[-1].version if entries else seen)
 
     def _pass_on(self, entry: FeedEntry) -> None:
         online = sum(1 for change in entry.changes if not change.before)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from adsum.core.outbox import Press, owe
 from adsum.core.partition import user_hash
 from adsum.core.session import Phase, Session
-from adsum.core.watchers import UNREAD, Subscriber, Watcher, WatchTable
-from adsum.domain.errors import ArgumentError, StoreError
+from adsum.core.watchers import UNREAD, Subscriber, Watched, Watcher, WatchTable
+from adsum.domain.errors import ArgumentError
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import FeedEntry, Reading, Status
 from adsum.ports import Meter, Store
@@ -66,42 +66,53 @@ class Watching:
             if user is not None and user.learn(change.after, entry.version):
                 self._touch(change.user_id)
 
-    async def resync(self, partition: int) -> None:
-        """Read the watched users of a partition anew and tell watchers what differs; raises `StoreError`."""
+    async def resync(self, partition: int, *, restarted: bool) -> None:
+        """Read the watched users of a partition anew and tell watchers what differs; raises `StoreError`.
+
+        `restarted`: the store has another past than the one known, so its versions say
+        nothing about which state is newer.
+        """
         count = self._store.partitions
         users = [user_id for user_id in self.table.users() if user_hash(user_id) % count == partition]
         for start in range(0, len(users), READ_USERS):
             some = users[start : start + READ_USERS]
             for user_id, reading in zip(some, await self._store.read(some), strict=True):
                 user = self.table.get(user_id)
-                if user is not None and user.learn(*reading):
+                if user is not None and user.learn(*reading, anyway=restarted):
                     self._touch(user_id)
 
     # Connections
 
-    async def watch(self, session: Session, user_ids: Sequence[str]) -> bytes:
-        """Have a connection watch users; the encoded states of all of them, to answer with.
+    def begin(self, session: Session, user_ids: Sequence[str]) -> list[str]:
+        """Have a connection watch users from now on; returns those it did not watch before.
 
-        Raises `StoreError` if the store can't be read; what was watched before stays.
+        What the connection asks next comes after this, even while `answer` is still under way.
         """
-        states = await self._watch(session, user_ids)
+        return self._begin(session, user_ids)
+
+    async def answer(self, session: Session, user_ids: Sequence[str], begun: Sequence[str]) -> bytes:
+        """The encoded states of all these users, to answer with after `begin`, which returned `begun`.
+
+        Raises `StoreError` if the store can't be read; the watching of those begun ends then.
+        """
+        states = await self._states(session, user_ids, begun)
         elems: list[bytes] = []
         for user_id in user_ids:
-            user = self.table.get(user_id)
+            user = self._known(user_id)
             elems.append(user.elem if user else encode_elem(user_id, ids_of(states[user_id])))
         return b"".join(elems)
 
     def unwatch(self, session: Session, user_ids: Sequence[str]) -> None:
         """End a connection's watching of users."""
         self.table.unwatch(session, user_ids)
+        self._forgive(session, user_ids)
 
     def connected(self, session: Session) -> None:
         """Tell a subscriber's new connection the states it is subscribed to: it may have missed changes."""
         subscriber = self._subscribers.get(session.user_id)
         if subscriber is not None:
             for user_id in subscriber.watching or ():
-                user = self.table.get(user_id)
-                if user is not None and user.version != UNREAD:
+                if self._known(user_id):
                     owe(session, user_id)
             self._make_ready(session)
 
@@ -132,7 +143,7 @@ class Watching:
             raise ArgumentError(f"one user can be subscribed to {limits.max_watched_per_subscriber} users at most")
         watcher = self._subscribers.setdefault(subscriber, Subscriber(subscriber))
         try:
-            states = await self._watch(watcher, user_ids)
+            states = await self._states(watcher, user_ids, self._begin(watcher, user_ids))
         finally:
             self._drop_idle(subscriber)
         return [Status(user_id, self._mask(user_id, states)) for user_id in user_ids]
@@ -143,6 +154,8 @@ class Watching:
         if watcher is not None:
             self.table.unwatch(watcher, user_ids)
             self._drop_idle(subscriber)
+            for session in self._sessions_of(subscriber):
+                self._forgive(session, user_ids)
 
     async def subscriptions(self, subscriber: str) -> list[Status]:
         """The present state of every user subscribed to."""
@@ -158,43 +171,68 @@ class Watching:
 
     # Both
 
-    async def _watch(self, watcher: Watcher, user_ids: Sequence[str]) -> dict[str, int]:
+    def _begin(self, watcher: Watcher, user_ids: Sequence[str]) -> list[str]:
         before = watcher.watching or {}
-        added = [user_id for user_id in user_ids if user_id not in before]
+        begun = [user_id for user_id in user_ids if user_id not in before]
         self.table.watch(watcher, user_ids)
+        watcher.questions += 1
+        return begun
+
+    async def _states(self, watcher: Watcher, user_ids: Sequence[str], begun: Sequence[str]) -> dict[str, int]:
         try:
             return await self._read_unknown(user_ids)
-        except StoreError:
-            self.table.unwatch(watcher, added)
+        except BaseException:
+            # Also where the caller has given up: who gets no answer watches nobody. But
+            # another question under way may have asked for the same users.
+            if watcher.questions == 1:
+                self.table.unwatch(watcher, begun)
             raise
+        finally:
+            watcher.questions -= 1
 
     async def _read_unknown(self, user_ids: Sequence[str]) -> dict[str, int]:
         """The platforms of these users, read from the store where nobody watched them yet."""
         states: dict[str, int] = {}
-        unread: list[str] = []
+        unread: dict[str, Watched | None] = {}
         for user_id in user_ids:
-            user = self.table.get(user_id)
-            if user is None or user.version == UNREAD:
-                unread.append(user_id)
+            if known := self._known(user_id):
+                states[user_id] = known.mask
             else:
-                states[user_id] = user.mask
-        readings: list[Reading] = await self._store.read(unread) if unread else []
-        for user_id, reading in zip(unread, readings, strict=True):
+                unread[user_id] = self.table.get(user_id)
+        readings: list[Reading] = await self._store.read(list(unread)) if unread else []
+        for (user_id, user), reading in zip(unread.items(), readings, strict=True):
             states[user_id] = reading.mask
-            user = self.table.get(user_id)
+            # A user whom nobody watched in between may have changed unheard: this reading may be out of date.
+            if user is None or self.table.get(user_id) is not user:
+                continue
             # Whoever watches a user of whom nothing was known is being answered now;
             # only a state that replaces a known one is news to them.
-            if user is not None:
-                news = user.version != UNREAD
-                if user.learn(*reading) and news:
-                    self._touch(user_id)
+            news = user.version != UNREAD
+            if user.learn(*reading) and news:
+                self._touch(user_id)
         return states
 
-    def _mask(self, user_id: str, states: dict[str, int]) -> int:
+    def _known(self, user_id: str) -> Watched | None:
         user = self.table.get(user_id)
+        return user if user is not None and user.version != UNREAD else None
+
+    def _mask(self, user_id: str, states: dict[str, int]) -> int:
+        user = self._known(user_id)
         return user.mask if user else states[user_id]
 
     # Pushing
+
+    def _forgive(self, session: Session, user_ids: Iterable[str]) -> None:
+        """A connection is not owed whom it no longer watches, neither itself nor by its user's subscription."""
+        owed = session.owed
+        if not owed:
+            return
+        subscriber = self._subscribers.get(session.user_id)
+        subscribed = (subscriber and subscriber.watching) or {}
+        for user_id in user_ids:
+            if user_id not in subscribed and user_id not in (session.watching or {}):
+                owed.pop(user_id, None)
+        session.owed = owed or None
 
     def _touch(self, user_id: str) -> None:
         self._touched[user_id] = None
@@ -225,7 +263,7 @@ class Watching:
         merged = 0
         touched, self._touched = self._touched, {}
         for user_id in touched:
-            user = self.table.get(user_id)
+            user = self._known(user_id)
             for watcher in user.watchers if user else ():
                 for session in self._sessions(watcher):
                     merged += owe(session, user_id)

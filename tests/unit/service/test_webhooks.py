@@ -109,7 +109,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def entry(*changes: Change, op_id: str = "op-1") -> FeedEntry:
-    return FeedEntry(0, 1, op_id, changes)
+    return FeedEntry(0, 0, 1, op_id, changes)
 
 
 def change(user_id: str, before: Iterable[int], after: Iterable[int]) -> Change:

@@ -15,12 +15,12 @@ json_values = st.recursive(
 )
 
 
-@pytest.mark.parametrize("frame", [PING, PING.decode(), b' { "type" : "ping" } ', '{"TYPE":"ping","x":[1]}'])
+@pytest.mark.parametrize("frame", [PING, PING.decode(), b' { "type" : "ping" } ', '{"TYPE":"ping","x":[1]}'], ids=repr)
 def test_a_ping_gets_a_pong(frame: bytes | str) -> None:
     assert answer_heartbeat(frame) == PONG
 
 
-@pytest.mark.parametrize("frame", [PONG, PONG.decode(), b'{"body":{},"type":"pong"}'])
+@pytest.mark.parametrize("frame", [PONG, PONG.decode(), b'{"body":{},"type":"pong"}'], ids=repr)
 def test_a_pong_gets_nothing(frame: bytes | str) -> None:
     assert answer_heartbeat(frame) is None
 

@@ -1,0 +1,5 @@
+"""`python -m adsum.cli`."""
+
+from adsum.cli import main
+
+main()

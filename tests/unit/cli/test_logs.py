@@ -1,0 +1,24 @@
+"""How the service logs."""
+
+import json
+import logging
+import sys
+
+from adsum.cli.logs import JsonFormatter
+
+
+def test_a_json_line_has_time_level_logger_message_and_trace() -> None:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        error = sys.exc_info()
+    record = logging.LogRecord("adsum.x", logging.WARNING, "", 0, "lost %d", (3,), error)
+    record.created = 1.5
+    fields = json.loads(JsonFormatter().format(record))
+    assert fields.pop("error").endswith("ValueError: why")
+    assert fields == {
+        "time": "1970-01-01T00:00:01.500Z",
+        "level": "warning",
+        "logger": "adsum.x",
+        "message": "lost 3",
+    }

@@ -1,0 +1,28 @@
+"""The values of presence."""
+
+import pytest
+
+from adsum.domain.presence import OFFLINE, ONLINE, Cause, Census, HoldBatch, HoldState, Reading, TimedEdit
+
+
+def test_online_is_1() -> None:
+    """As in OpenIM's messages."""
+    assert (OFFLINE, ONLINE) == (0, 1)
+
+
+def test_a_cause_is_optional() -> None:
+    """Holds and edits that nothing in particular caused have an empty cause."""
+    assert HoldState("u", 2).cause == TimedEdit("u", 2, 0).cause == Cause("", background=False)
+
+
+def test_values_do_not_change() -> None:
+    """What was given to a store stays what it was."""
+    batch = HoldBatch("g", 0, 1, "op", ())
+    with pytest.raises(AttributeError):
+        batch.seq = 2  # type: ignore[misc]
+
+
+def test_values_equal_by_content() -> None:
+    """Two readings or counts of the same are the same."""
+    assert Reading(2, 7) == (2, 7)
+    assert Census(1, {1: 1}) == Census(1, {1: 1})

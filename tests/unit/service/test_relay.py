@@ -1,0 +1,280 @@
+"""The relay: the feed whole and in order, whatever gets lost on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from adsum.domain.errors import StoreError
+from adsum.domain.presence import FeedEntry, TimedEdit
+from adsum.service.relay import Relay
+from tests.support.faulty import FaultyStore
+from tests.support.waiting import turns, until
+from tests.support.world import IOS, WEB, ManualClock, RecordingMeter, fold
+from tests.unit.service.node import World
+
+
+class Follow:
+    """A relay and what it passed on."""
+
+    def __init__(self, store: FaultyStore, look_interval_ms: int = 3_600_000) -> None:
+        self.store = store
+        self.meter = RecordingMeter()
+        self.heard: list[FeedEntry] = []
+        self.also_heard: list[FeedEntry] = []
+        self.resynced: list[int] = []
+        self.relay = Relay(
+            store, [self.heard.append, self.also_heard.append], self.resync, self.meter, look_interval_ms
+        )
+
+    async def resync(self, partition: int, *, restarted: bool) -> None:  # noqa: ARG002 - the relay's protocol
+        self.resynced.append(partition)
+        await self.store.read(["u"])
+
+    def versions(self, partition: int = 0) -> list[int]:
+        return [entry.version for entry in self.heard if entry.partition == partition]
+
+
+@pytest.fixture
+def world() -> World:
+    return World(ManualClock(), partitions=1, history=8)
+
+
+@pytest_asyncio.fixture
+async def follow(world: World) -> AsyncIterator[Follow]:
+    follow = Follow(world.store)
+    await follow.relay.start()
+    yield follow
+    await follow.relay.stop()
+
+
+async def write(world: World, times: int = 1) -> None:
+    """Make so many entries."""
+    for _ in range(times):
+        mask = WEB if (await world.truth.read(["u"]))[0].mask == IOS else IOS
+        await world.truth.write_timed("op", [TimedEdit("u", mask, IOS | WEB)])
+
+
+async def test_entries_pass_on_at_once_to_every_listener(world: World, follow: Follow) -> None:
+    """What arrives in order is heard before the write that made it returns."""
+    await write(world, 5)
+    assert follow.heard == follow.also_heard == world.entries
+    assert follow.relay.behind == 0
+    assert follow.meter.gaps == 0
+
+
+async def test_only_what_comes_after_the_start_is_told(world: World) -> None:
+    """A relay begins with the present, not with history."""
+    await write(world, 3)
+    follow = Follow(world.store)
+    await follow.relay.start()
+    await write(world)
+    assert follow.versions() == [4]
+    await follow.relay.stop()
+
+
+@pytest.mark.parametrize("answered_before", [True, False])
+async def test_entries_that_come_while_it_starts_are_not_lost(world: World, *, answered_before: bool) -> None:
+    """Between the following and the versions it starts from, nothing falls through and nothing is told twice."""
+    await write(world, 2)
+    follow = Follow(world.store)
+    held = world.store.hold("versions")
+    starting = asyncio.create_task(follow.relay.start())
+    await held.arrived.wait()
+    if answered_before:
+        await held.perform()
+        await write(world, 2)
+    else:
+        await write(world, 2)
+        await held.perform()
+    held.answer()
+    await starting
+    await write(world)
+    assert follow.versions() == ([3, 4, 5] if answered_before else [5])
+    await follow.relay.stop()
+
+
+async def test_a_hole_is_filled_from_the_store(world: World, follow: Follow) -> None:
+    """Lost entries are fetched, in order, each once, and the feed goes on."""
+    world.store.drops = lambda entry: entry.version in {2, 3, 6}
+    await write(world, 5)
+    await until(lambda: not follow.relay.behind)
+    await write(world, 3)
+    await until(lambda: not follow.relay.behind)
+    assert follow.heard == follow.also_heard == world.entries
+    assert follow.meter.gaps == 2
+    assert follow.resynced == []
+
+
+async def test_what_arrives_during_a_catch_up_is_told_once(world: World, follow: Follow) -> None:
+    """Entries that come live while the hole is being filled are in what was fetched, or are fetched next."""
+    world.store.drops = lambda entry: entry.version == 1
+    before, after = world.store.hold("changes_since"), world.store.hold("changes_since")
+    await write(world, 2)
+    await before.arrived.wait()
+    await write(world)
+    await before.perform()
+    await write(world)
+    before.answer()
+    await after.arrived.wait()
+    assert follow.versions() == [1, 2, 3]
+    assert follow.relay.behind == 1
+    after.answer()
+    await until(lambda: not follow.relay.behind)
+    assert follow.versions() == [1, 2, 3, 4]
+
+
+async def test_late_and_doubled_entries_are_ignored(world: World, follow: Follow) -> None:
+    """An entry that was fetched and then arrives is old news."""
+    world.store.feed_held = True
+    await write(world)
+    world.store.feed_held = False
+    await write(world, 2)
+    await until(lambda: not follow.relay.behind)
+    world.store.deliver_feed()
+    await write(world)
+    assert follow.heard == world.entries
+
+
+@pytest.mark.parametrize("fault", ["failing", "losing", "broken"])
+async def test_a_catch_up_goes_on_until_the_store_answers(world: World, follow: Follow, fault: str) -> None:
+    """While the store fails, the feed is behind and says so; then it is whole."""
+    getattr(world.store, fault).add("changes_since")
+    world.store.drops = lambda entry: entry.version == 1
+    await write(world, 2)
+    await until(lambda: world.store.calls["changes_since"] > 3)
+    assert follow.relay.behind == 1
+    assert follow.heard == []
+    await write(world)
+    getattr(world.store, fault).clear()
+    await until(lambda: not follow.relay.behind)
+    assert follow.heard == world.entries
+
+
+async def test_what_is_no_longer_kept_is_read_anew(world: World, follow: Follow) -> None:
+    """With the missing entries trimmed, the partition is read anew, and the feed goes on after it."""
+    world.store.drops = lambda entry: entry.version < 20
+    await write(world, 20)
+    await until(lambda: not follow.relay.behind)
+    assert follow.resynced == [0]
+    await write(world, 2)
+    assert follow.versions() == [21, 22]
+
+
+async def test_reading_anew_loses_nothing_that_happens_meanwhile(world: World, follow: Follow) -> None:
+    """Entries made while the partition is read anew are told after it."""
+    world.store.drops = lambda entry: entry.version < 20
+    held = world.store.hold("read")
+    await write(world, 20)
+    await held.arrived.wait()
+    await write(world, 2)
+    held.answer()
+    await until(lambda: not follow.relay.behind)
+    assert follow.resynced == [0]
+    assert follow.versions() == [21, 22]
+
+
+async def test_reading_anew_is_tried_again(world: World, follow: Follow) -> None:
+    """A store that fails during it is asked until it answers."""
+    world.store.failing.add("read")
+    world.store.drops = lambda entry: entry.version < 20
+    await write(world, 20)
+    await until(lambda: len(follow.resynced) > 3)
+    assert follow.relay.behind == 1
+    world.store.failing.clear()
+    await until(lambda: not follow.relay.behind)
+    await write(world)
+    assert follow.versions() == [21]
+
+
+async def test_a_feed_that_runs_ahead_of_the_store_does_not_spin(world: World, follow: Follow) -> None:
+    """Told of an entry that the store asked does not have yet, the relay waits for it without hogging the loop."""
+    world.store.drops = lambda _: True
+    follow.relay._arrived(FeedEntry(0, 1, 2, "op", ()))
+    await turns()
+    assert world.store.calls["changes_since"] <= 2
+    await write(world, 2)
+    await until(lambda: not follow.relay.behind)
+    assert follow.versions() == [1, 2]
+
+
+async def test_partitions_are_caught_up_apart() -> None:
+    """One partition's hole holds no other back."""
+    world = World(ManualClock(), partitions=8)
+    follow = Follow(world.store)
+    await follow.relay.start()
+    await world.truth.write_timed("op", [TimedEdit("first", IOS, 0)])
+    behind = world.entries[0].partition
+    world.store.drops = lambda entry: entry.partition == behind and entry.version == 2
+    held = world.store.hold("changes_since")
+    for i in range(40):
+        await world.truth.write_timed("op", [TimedEdit(f"u{i}", IOS, 0)])
+    await held.arrived.wait()
+    assert follow.relay.behind == 1
+    others = [entry for entry in world.entries if entry.partition != behind]
+    assert [entry for entry in follow.heard if entry.partition != behind] == others
+    held.answer()
+    await until(lambda: not follow.relay.behind)
+    assert fold(follow.heard) == await world.masks()
+    await follow.relay.stop()
+
+
+async def test_online_and_offline_are_counted_once_each(world: World, follow: Follow) -> None:
+    """A change of platforms is neither; the same entry told twice is counted once."""
+    world.store.drops = lambda entry: entry.version == 2
+    for online, offline in ((IOS, 0), (WEB, IOS), (0, WEB)):
+        await world.truth.write_timed("op", [TimedEdit("u", online, offline)])
+    await until(lambda: not follow.relay.behind)
+    assert (follow.meter.online, follow.meter.offline) == (1, 1)
+
+
+async def test_a_stopped_relay_is_silent(world: World) -> None:
+    """It hears no more, and gives up the catch-up under way."""
+    follow = Follow(world.store)
+    await follow.relay.start()
+    world.store.drops = lambda entry: entry.version == 1
+    held = world.store.hold("changes_since")
+    await write(world, 2)
+    await held.arrived.wait()
+    await follow.relay.stop()
+    await write(world)
+    assert follow.heard == []
+    assert not follow.relay._tasks
+
+
+async def test_a_store_that_fails_at_the_start_is_told_to_whoever_starts(world: World) -> None:
+    """Starting raises; stopping after that is quiet."""
+    follow = Follow(world.store)
+    world.store.failing.add("versions")
+    with pytest.raises(StoreError):
+        await follow.relay.start()
+    await follow.relay.stop()
+
+
+@pytest_asyncio.fixture
+async def looking(world: World) -> AsyncIterator[Follow]:
+    """A follower that looks at the versions all the time."""
+    follow = Follow(world.store, look_interval_ms=1)
+    await follow.relay.start()
+    yield follow
+    await follow.relay.stop()
+
+
+async def test_a_last_entry_that_is_lost_is_noticed(world: World, looking: Follow) -> None:
+    """An entry lost with no other to follow it is found out all the same: the versions show it."""
+    world.store.drops = lambda _: True
+    await write(world)
+    await until(lambda: looking.heard == world.entries)
+
+
+async def test_a_store_that_came_back_empty_is_followed_from_its_start(world: World, looking: Follow) -> None:
+    """After the store forgot everything it is read anew, and its entries are heard although their versions are low."""
+    await write(world, 5)
+    emptied = World(ManualClock(), partitions=1)
+    world.store._store = emptied.truth
+    emptied.truth.follow(looking.relay._arrived)
+    await emptied.truth.write_timed("op", [TimedEdit("u", IOS, 0)])
+    await until(lambda: bool(looking.resynced) and not looking.relay.behind)
+    await emptied.truth.write_timed("op", [TimedEdit("u", WEB, 0)])
+    await until(lambda: looking.heard[-1] == emptied.entries[-1])
