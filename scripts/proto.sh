@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-.venv/bin/python}
-folder=${1:-src/adsum/adapters/rpc/_generated}
+folder=${1:-src/adsum/proto}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

@@ -37,6 +37,13 @@ class Store(Protocol):
         """How many partitions the users live in."""
         ...
 
+    async def open(self) -> None:
+        """Make ready for use, once, before anything else.
+
+        Raises `ArgumentError` if the store was made with other settings.
+        """
+        ...
+
     async def grant(self, holder: str, ttl_ms: int) -> None:
         """Start the lease of a new holder."""
         ...

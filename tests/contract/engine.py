@@ -1,9 +1,13 @@
 """What an engine's own part of the contract suite must offer: stores, and time that passes at will."""
 
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 from adsum.adapters.memory import MemoryStore
+from adsum.adapters.redis.store import RedisOptions, RedisStore
+from adsum.adapters.redis.url import parse_store_url
 from adsum.ports import Store
+from tests.support.redis import RedisServer, redis_server
 from tests.support.world import ManualClock
 
 TIMED_TTL_MS = 60_000
@@ -47,5 +51,54 @@ class MemoryEngine:
             await store.close()
 
 
-ENGINES: tuple[type[Engine], ...] = (MemoryEngine,)
+class RedisEngine:
+    """Redis on one server. Its clock can't be moved, so what it keeps of time is moved the other way."""
+
+    def __init__(self) -> None:
+        self._exit = AsyncExitStack()
+        self._server: RedisServer | None = None
+        self._stores: list[RedisStore] = []
+
+    async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
+        if self._server is None:
+            self._server = await self._exit.enter_async_context(redis_server())
+        options = RedisOptions(
+            prefix=f"test-{len(self._stores)}",
+            partitions=partitions,
+            timed_ttl_ms=timed_ttl_ms,
+            history=history,
+            timeout_ms=30_000,
+        )
+        store = RedisStore(parse_store_url(self._server.url), options)
+        await store.open()
+        self._stores.append(store)
+        return store
+
+    async def pass_time(self, ms: int) -> None:
+        assert self._server is not None
+        async with self._server.client() as client:
+            await client.eval(AGE, 0, ms)
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+        await self._exit.aclose()
+
+
+AGE = """
+for _, key in ipairs(redis.call('KEYS', '*:leases')) do
+  local all = redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local number, ends = string.match(all[i + 1], '^(%d+):(%d+)$')
+    redis.call('HSET', key, all[i], number .. ':' .. string.format('%d', math.max(0, tonumber(ends) - ARGV[1])))
+  end
+end
+for _, key in ipairs(redis.call('KEYS', '*:deadlines')) do
+  for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+    redis.call('ZINCRBY', key, -ARGV[1], member)
+  end
+end
+"""
+
+ENGINES: tuple[type[Engine], ...] = (MemoryEngine, RedisEngine)
 """Every engine there is; one more line here and it must keep the contract."""

@@ -10,7 +10,7 @@ TRIES = 1_000
 
 
 class Follower:
-    """Records entries of a store that was empty when it was made, and checks that versions grow by one."""
+    """Records entries of a store that was empty when it was made, and checks that they form a chain."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -19,7 +19,8 @@ class Follower:
         self.stop = store.follow(self._arrived)
 
     def _arrived(self, entry: FeedEntry) -> None:
-        assert entry.version == self._versions.get(entry.partition, 0) + 1, "a partition's versions grow by one"
+        assert entry.before == self._versions.get(entry.partition, 0), "an entry names the one before it"
+        assert entry.version > entry.before, "versions grow"
         self._versions[entry.partition] = entry.version
         self.heard.append(entry)
 

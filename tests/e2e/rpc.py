@@ -6,7 +6,7 @@ from typing import TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
+from adsum.proto import user_pb2 as pb
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 

@@ -6,7 +6,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
+from adsum.proto import user_pb2 as pb
 from adsum.wire.messages import Op
 from tests.e2e.rpc import call
 from tests.support.client import client, http_get, metric_is, metrics, websocket

@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
-from adsum.adapters.rpc._generated.status_pb2 import Status
 from adsum.adapters.rpc.status import DETAILS_KEY
+from adsum.proto import user_pb2 as pb
+from adsum.proto.status_pb2 import Status
 from adsum.wire.frames import CODECS
 from tests.e2e.rpc import call, listed_users
 from tests.support.client import client, metrics

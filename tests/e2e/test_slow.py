@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
+from adsum.proto import user_pb2 as pb
 from adsum.wire.frames import CODECS
 from adsum.wire.messages import Op, Request
 from adsum.wire.protobuf import decode_tips, encode_watch

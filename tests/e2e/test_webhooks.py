@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
+from adsum.proto import user_pb2 as pb
 from tests.e2e.conftest import check_log
 from tests.e2e.rpc import call
 from tests.support.client import client, metric_is, metrics

@@ -134,7 +134,7 @@ def build_go(folder: Path) -> Path:
     shutil.copytree(HERE / "go", source)
     fetched = _run(source, "go", "list", "-deps", "./...")
     if fetched.returncode:
-        pytest.skip(f"the Go modules cannot be had: {_last_line(fetched.stderr)}")
+        pytest.skip(f"the Go modules cannot be had: {fetched.stderr.strip().rpartition(chr(10))[2].strip()}")
     mended = _mended_go_sdk(source, folder / "sdk")
     for command in (
         ("go", "mod", "edit", f"-replace={GO_SDK}={mended}"),
@@ -167,7 +167,8 @@ def install_js(folder: Path) -> Path:
         pytest.skip("this Node has no WebSocket (it needs 20.10 or later)")
     fetched = _run(source, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
     if fetched.returncode:
-        pytest.skip(f"the npm packages cannot be had: {_last_line(fetched.stderr)}")
+        errors = [line for line in fetched.stderr.splitlines() if line.startswith("npm error")]
+        pytest.skip(f"the npm packages cannot be had: {'; '.join(errors[:2])}")
     return source / "client.mjs"
 
 
@@ -187,7 +188,3 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         timeout=BUILD_S,
         check=False,
     )
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]

@@ -98,6 +98,9 @@ class FaultyStore:
     def partitions(self) -> int:
         return self._store.partitions
 
+    async def open(self) -> None:
+        await self._call("open", self._store.open)
+
     async def grant(self, holder: str, ttl_ms: int) -> None:
         await self._call("grant", lambda: self._store.grant(holder, ttl_ms))
 

@@ -28,6 +28,9 @@ class MemoryStore:
         """How many partitions the users live in."""
         return len(self._partitions)
 
+    async def open(self) -> None:
+        """Nothing to do: it is empty and ready."""
+
     async def grant(self, holder: str, ttl_ms: int) -> None:
         """Start the lease of a new holder."""
         self._leases[holder] = self._clock.monotonic_ms() + ttl_ms

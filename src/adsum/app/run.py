@@ -53,6 +53,7 @@ class Service:
 
     async def _start(self) -> Listening:
         parts, settings = self.parts, self._settings
+        await parts.store.open()
         await parts.relay.start()
         await parts.keeper.start()
         parts.flusher.start()

@@ -83,7 +83,20 @@ class Settings:
     )
 
     store: str = setting(
-        _NODE, values.store_url(), "memory:", "The store. `memory:` is embedded: one process, no disk."
+        _NODE,
+        values.store_url(),
+        "memory:",
+        "The store. `memory:` is embedded: one process, no disk. Redis (7.0 or later) or Valkey, one server, by "
+        "Sentinel or a cluster, is for many nodes; `rediss` for TLS.",
+    )
+    store_prefix: str = setting(
+        _NODE,
+        values.text("1 to 64 letters, digits, dots, hyphens, colons or underscores", r"[A-Za-z0-9._:-]{1,64}", "TEXT"),
+        "adsum",
+        "What every key in Redis begins with: several services can share one.",
+    )
+    store_timeout_ms: int = setting(
+        _NODE, values.number(10, 60_000), 1_000, "Longest wait for an answer of Redis; past it a call fails."
     )
     node: str = setting(
         _NODE,

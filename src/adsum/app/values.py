@@ -13,6 +13,9 @@ from ipaddress import IPv6Address, ip_address
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from adsum.adapters.redis.url import parse_store_url
+from adsum.domain.errors import ArgumentError
+
 T = TypeVar("T")
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -182,18 +185,18 @@ def web_url() -> Kind[str]:
 
 
 def store_url() -> Kind[str]:
-    """The URL of a store engine that this version has."""
-    planned = ("redis://", "rediss://", "redis+cluster://")
+    """The URL of a store: `memory:`, or one of Redis or Valkey (`adsum.adapters.redis.url` has the forms)."""
 
     def read(raw: object) -> str:
         if raw == "memory:":
             return "memory:"
-        if isinstance(raw, str) and raw.startswith(planned):
-            scheme = raw.split("://", 1)[0]
-            raise ValueError(f"{scheme} stores are not available in this version: use memory:")
-        raise ValueError("must be the URL of a store: available in this version is memory:")
+        try:
+            parse_store_url(raw if isinstance(raw, str) else "")
+        except ArgumentError as error:
+            raise ValueError(f"must be memory: or a Redis URL; {error.detail}") from None
+        return str(raw)
 
-    return Kind("URL", "memory:", read, private=True)
+    return Kind("URL", "`memory:`, `redis://…`, `redis+cluster://…`, `redis+sentinel://…`", read, private=True)
 
 
 _SHOWN_CHARACTERS = 120

@@ -14,6 +14,8 @@ from adsum.adapters.hooks import HttpHookSink
 from adsum.adapters.http import Check, HttpServer
 from adsum.adapters.memory import MemoryStore
 from adsum.adapters.metrics import LoopLag, MetricsPage, PrometheusMeter
+from adsum.adapters.redis.store import RedisOptions, RedisStore
+from adsum.adapters.redis.url import parse_store_url
 from adsum.adapters.rpc.server import RpcLimits, RpcServer
 from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
@@ -70,9 +72,7 @@ def build(settings: Settings, secret: str) -> Parts:
     clock = SystemClock()
     platforms = parse_platforms(settings.platforms)
     authenticator = JwtAuthenticator(secret)
-    store = MemoryStore(
-        clock, partitions=settings.partitions, timed_ttl_ms=settings.timed_ttl_ms, history=settings.feed_history
-    )
+    store = _store(settings, clock)
     next_op_id = OpIds(process)
     registry = Registry(LoginPolicy(settings.login_policy), settings.max_connections, settings.max_connections_per_user)
     writer = Writer("", _writer_options(settings), secrets.randbits(64), next_op_id)
@@ -152,6 +152,21 @@ def build(settings: Settings, secret: str) -> Parts:
         http=HttpServer(readiness, MetricsPage(meter, platforms, store.census, snapshot)),
         lag=LoopLag(meter.loop_lag),
     )
+
+
+def _store(settings: Settings, clock: Clock) -> Store:
+    if settings.store == "memory:":
+        return MemoryStore(
+            clock, partitions=settings.partitions, timed_ttl_ms=settings.timed_ttl_ms, history=settings.feed_history
+        )
+    options = RedisOptions(
+        prefix=settings.store_prefix,
+        partitions=settings.partitions,
+        timed_ttl_ms=settings.timed_ttl_ms,
+        history=settings.feed_history,
+        timeout_ms=settings.store_timeout_ms,
+    )
+    return RedisStore(parse_store_url(settings.store), options)
 
 
 def _writer_options(settings: Settings) -> WriterOptions:

@@ -33,4 +33,5 @@ _EXAMPLES = examples("adsum token alice --platform ios", "adsum token alice --pl
 def token(user: str, platform: str, expires: int, secret: str | None, config: str | None) -> None:
     """Print a token with which USER can connect on one platform."""
     settings = client_settings(config, secret)
-    click.echo(authenticator(settings).issue(user, find_platform(settings, platform).id, expires))
+    chosen = find_platform(settings, platform)
+    click.echo(authenticator(settings).issue(user, chosen.id, expires))

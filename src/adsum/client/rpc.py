@@ -14,12 +14,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
-from adsum.adapters.rpc._generated.errinfo_pb2 import ErrorInfo
-from adsum.adapters.rpc._generated.status_pb2 import Status
 from adsum.client.errors import ClientError, ServerError, Unreachable
 from adsum.core.opids import OpIds
 from adsum.domain.presence import OFFLINE, ONLINE
+from adsum.proto import user_pb2 as pb
+from adsum.proto.errinfo_pb2 import ErrorInfo
+from adsum.proto.status_pb2 import Status
 from adsum.wire.protobuf import UserStatus
 
 SERVICE_NAME = "openim.user.user"
@@ -115,7 +115,7 @@ class RpcClient:
             return Unreachable(f"{self._target} did not answer within {CALL_S} s")
         details = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
         number: int = code.value[0]
-        return (_detailed(details) if isinstance(details, bytes) else None) or ServerError(number, message, "")
+        return (_detailed(details) if isinstance(details, bytes) else None) or ServerError(number, code.name, message)
 
 
 def _serialize(request: Message) -> bytes:

@@ -6,8 +6,7 @@ from adsum import __version__
 from adsum.cli import ask
 from adsum.cli.command import commands
 from adsum.client.errors import ServerError
-
-from .conftest import Adsum
+from tests.unit.cli.conftest import Adsum
 
 
 def test_the_version(adsum: Adsum) -> None:

@@ -2,17 +2,13 @@
 
 import json
 import logging
-import sys
 
 from adsum.cli.logs import JsonFormatter
 
 
 def test_a_json_line_has_time_level_logger_message_and_trace() -> None:
-    try:
-        raise ValueError("why")
-    except ValueError:
-        error = sys.exc_info()
-    record = logging.LogRecord("adsum.x", logging.WARNING, "", 0, "lost %d", (3,), error)
+    error = ValueError("why")
+    record = logging.LogRecord("adsum.x", logging.WARNING, "", 0, "lost %d", (3,), (ValueError, error, None))
     record.created = 1.5
     fields = json.loads(JsonFormatter().format(record))
     assert fields.pop("error").endswith("ValueError: why")

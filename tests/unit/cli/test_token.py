@@ -7,8 +7,7 @@ import pytest
 from adsum.adapters import secret as secret_file
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.cli.options import client_settings, grpc_target, ws_url
-
-from .conftest import Adsum
+from tests.unit.cli.conftest import Adsum
 
 SECRET = "a secret of 32 bytes at the least"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -19,6 +19,7 @@ from adsum.client.state import Closed, Lost, Restored
 from adsum.wire.frames import CODECS
 from adsum.wire.messages import Op, Request, Response
 from adsum.wire.protobuf import UserStatus, decode_background, decode_watch, encode_elem
+from tests.support.crowd import until
 
 CODEC = CODECS[1]
 LOGIN = Login("alice", 1, "T0KEN", codec=CODEC)
@@ -139,7 +140,7 @@ async def test_a_request_under_way_ends_with_its_connection(server: Server) -> N
     server.silent = True
     async with connect(server.url, LOGIN) as connection:
         watching = asyncio.create_task(connection.watch(["bob"]))
-        await _until(lambda: bool(server.requests))
+        assert await until(lambda: bool(server.requests))
         await server.connections[0].close(1012, "restart")
         with pytest.raises(Unreachable, match="restart"):
             await watching
@@ -266,7 +267,7 @@ async def test_a_program_that_never_reads_is_told_in_the_end(server: Server, mon
     async with connect(server.url, LOGIN, reconnect=True) as connection:
         for number in range(5):
             await server.push(f"user-{number}", 1)
-        await _until(lambda: connection._ended)
+        assert await until(lambda: connection._ended)
         with pytest.raises(ClientError, match="does not read"):
             await _up_to(connection, Restored())
 
@@ -278,9 +279,3 @@ async def _up_to(connection: Connection, last: object) -> list[object]:
         if event == last:
             break
     return events
-
-
-async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)

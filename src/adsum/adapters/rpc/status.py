@@ -17,9 +17,9 @@ from typing import NamedTuple, cast
 import grpc
 from google.protobuf.any_pb2 import Any
 
-from adsum.adapters.rpc._generated.errinfo_pb2 import ErrorInfo
-from adsum.adapters.rpc._generated.status_pb2 import Status
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, StoreError
+from adsum.proto.errinfo_pb2 import ErrorInfo
+from adsum.proto.status_pb2 import Status
 
 DETAILS_KEY = "grpc-status-details-bin"
 

@@ -16,12 +16,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from adsum.adapters.rpc._generated import user_pb2 as pb
 from adsum.adapters.rpc.status import OperationIdMissing, refusal
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, PermissionDenied, TokenMalformed
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import OFFLINE, ONLINE, Cause, Status
 from adsum.ports import Authenticator, Meter
+from adsum.proto import user_pb2 as pb
 from adsum.service.presence import OnlineEdit, Presence
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["user"].full_name

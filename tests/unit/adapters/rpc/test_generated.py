@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adsum.adapters.rpc import _generated
+from adsum import proto
 
-COMMITTED = Path(_generated.__file__).parent
+COMMITTED = Path(proto.__file__).parent
 SCRIPT = Path(__file__).parents[4] / "scripts" / "proto.sh"
 
 

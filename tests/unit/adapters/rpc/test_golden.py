@@ -10,8 +10,8 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.rpc._generated import user_pb2 as pb
 from adsum.domain.platforms import ids_of
+from adsum.proto import user_pb2 as pb
 
 GOLDEN = Path(__file__).parents[5] / "shared" / "golden"
 

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.rpc._generated import user_pb2 as pb
 from adsum.adapters.rpc.server import RpcLimits, RpcServer
 from adsum.adapters.rpc.user import UserService
 from adsum.domain.presence import Reading
 from adsum.ports import Meter
+from adsum.proto import user_pb2 as pb
 from adsum.service.presence import Presence
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -2,8 +2,6 @@
 
 import pytest
 
-from adsum.adapters.rpc._generated.errinfo_pb2 import ErrorInfo
-from adsum.adapters.rpc._generated.status_pb2 import Status
 from adsum.adapters.rpc.status import OperationIdMissing, refusal
 from adsum.domain.errors import (
     AdsumError,
@@ -15,6 +13,8 @@ from adsum.domain.errors import (
     StoreError,
     TokenKicked,
 )
+from adsum.proto.errinfo_pb2 import ErrorInfo
+from adsum.proto.status_pb2 import Status
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ import pytest
 from google.protobuf.message import Message
 
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.rpc._generated import user_pb2 as pb
-from adsum.adapters.rpc._generated.errinfo_pb2 import ErrorInfo
-from adsum.adapters.rpc._generated.status_pb2 import Status
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Cause, Reading
 from adsum.ports import Meter
+from adsum.proto import user_pb2 as pb
+from adsum.proto.errinfo_pb2 import ErrorInfo
+from adsum.proto.status_pb2 import Status
 from adsum.service.presence import Presence
 
 Metadata = tuple[tuple[str, str], ...]

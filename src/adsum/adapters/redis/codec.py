@@ -1,0 +1,78 @@
+"""How values look inside Redis: masks in halves, records, versions and feed entries.
+
+Lua counts in doubles and its bit library in 32 bits, so a mask travels as two
+halves of 31 platform IDs. A version is the ID of the partition's last feed entry,
+`MILLISECONDS-SEQUENCE`, which Redis only ever lets grow; here it is one integer.
+"""
+
+import msgspec
+
+from adsum.domain.presence import Cause, Change, FeedEntry
+
+HALF_BITS = 31
+HALF = (1 << HALF_BITS) - 1
+SEQUENCE_BITS = 20
+"""Of a version: a partition has room for a million entries in one millisecond."""
+
+FIELDS_A_CHANGE = 7
+
+_decode_changes = msgspec.msgpack.Decoder(list[str | int]).decode
+
+
+def split_mask(mask: int) -> tuple[int, int]:
+    """The halves of a mask: platform IDs 1 to 31, and 32 to 62."""
+    return mask >> 1 & HALF, mask >> 1 + HALF_BITS
+
+
+def join_mask(low: int, high: int) -> int:
+    """The mask of two halves."""
+    return (high << HALF_BITS | low) << 1
+
+
+def read_record(record: bytes | None) -> int:
+    """The mask of a user's record: the union of its holds; 0 for no record."""
+    low = high = 0
+    for part in record.split(b",") if record else ():
+        first, _, second = part.partition(b":")[2].partition(b".")
+        low |= int(first)
+        high |= int(second or 0)
+    return join_mask(low, high)
+
+
+def record_names(record: bytes, holder: bytes) -> bool:
+    """Whether a record has a hold of the holder with this number."""
+    return any(part.partition(b":")[0] == holder for part in record.split(b","))
+
+
+def parse_version(text: bytes) -> int:
+    """`1700000000000-3` as one integer that orders the same way."""
+    milliseconds, _, sequence = text.partition(b"-")
+    return int(milliseconds) << SEQUENCE_BITS | int(sequence)
+
+
+def format_version(version: int) -> str:
+    """The inverse of `parse_version`."""
+    return f"{version >> SEQUENCE_BITS}-{version & (1 << SEQUENCE_BITS) - 1}"
+
+
+def read_entry(partition: int, version: bytes, before: bytes, op_id: bytes, packed: bytes) -> FeedEntry:
+    """A feed entry from its parts, as the stream and the channel carry them."""
+    flat = _decode_changes(packed)
+    changes = tuple(_change(flat[i : i + FIELDS_A_CHANGE]) for i in range(0, len(flat), FIELDS_A_CHANGE))
+    return FeedEntry(partition, parse_version(before), parse_version(version), op_id.decode(), changes)
+
+
+def read_message(partition: int, message: bytes) -> FeedEntry:
+    """A feed entry as published: version, version before and operation ID, a line each, then the changes."""
+    version, before, op_id, packed = message.split(b"\n", 3)
+    return read_entry(partition, version, before, op_id, packed)
+
+
+def _change(fields: list[str | int]) -> Change:
+    user_id, low_before, high_before, low, high, conn_id, background = fields
+    return Change(
+        str(user_id),
+        join_mask(int(low_before), int(high_before)),
+        join_mask(int(low), int(high)),
+        Cause(str(conn_id), bool(background)),
+    )

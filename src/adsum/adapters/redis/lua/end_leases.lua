@@ -1,0 +1,15 @@
+-- Ends leases that are over, and the one named. Returns holder, number, for each
+-- whose holds are still to be removed. A lease once ended can't be renewed.
+-- ARGV  1 the holder to end now, or ''
+
+local found, now = {}, now_ms()
+local all = redis.call('HGETALL', KEYS[5])
+for i = 1, #all, 2 do
+  local holder = all[i]
+  local number, ends_ms = string.match(all[i + 1], '^(%d+):(%d+)$')
+  if holder == ARGV[1] or tonumber(ends_ms) <= now then
+    redis.call('HSET', KEYS[5], holder, number .. ':0')
+    found[#found + 1], found[#found + 2] = holder, number
+  end
+end
+return found

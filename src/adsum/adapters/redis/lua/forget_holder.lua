@@ -1,0 +1,8 @@
+-- Forgets a holder whose holds are removed.
+-- ARGV  1 holder  2 its number
+
+redis.call('HDEL', KEYS[5], ARGV[1])
+for _, lane in ipairs(redis.call('HKEYS', KEYS[6])) do
+  if string.sub(lane, 1, #ARGV[2] + 1) == ARGV[2] .. ':' then redis.call('HDEL', KEYS[6], lane) end
+end
+return 1

@@ -1,0 +1,29 @@
+"""The scripts by name, and the keys of a partition in the order the scripts know them."""
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+FOLDER = files("adsum.adapters.redis") / "lua"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and the SHA-1 that Redis knows it by."""
+
+    text: bytes
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of this name; all of them share `common.lua`."""
+    text = (FOLDER / "common.lua").read_bytes() + b"\n" + (FOLDER / f"{name}.lua").read_bytes()
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest())
+
+
+def keys_of(prefix: str, partition: int) -> tuple[str, ...]:
+    """KEYS 1 to 7 of every script: users, state, feed, deadlines, leases, lanes, channel."""
+    tag = f"{prefix}:{{{partition}}}"
+    return tuple(f"{tag}:{name}" for name in ("users", "state", "feed", "deadlines", "leases", "lanes", "channel"))

@@ -1,0 +1,241 @@
+"""The store on Redis: every rule of a partition is in a script, atomic on its server.
+
+Deadlines and leases are judged by Redis's own clock. Each partition keeps the
+leases of all holders, because a script sees only keys of its own partition; so a
+renewal is one trip with a small call for each partition, whatever the number of users.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adsum.adapters.redis.codec import (
+    format_version,
+    parse_version,
+    read_entry,
+    read_record,
+    record_names,
+    split_mask,
+)
+from adsum.adapters.redis.feed import FeedReader
+from adsum.adapters.redis.scripts import script
+from adsum.adapters.redis.shards import Call, ClusterServers, Servers, SingleServer, Trips
+from adsum.adapters.redis.url import StoreUrl
+from adsum.core.partition import user_hash
+from adsum.domain.errors import ArgumentError
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, Status, TimedEdit
+from adsum.ports import FeedListener
+
+USERS, STATE, FEED = 0, 1, 2
+"""Indexes of keys that plain commands use."""
+
+USERS_A_CALL = 1_000
+ENTRIES_A_CALL = 1_000
+LEAST_SCAN = 100
+MAX_SCAN = 1 << 48
+"""A scan cursor is below the size of the hash's table, rounded up to a power of two."""
+
+LAYOUT = "1"
+"""The version of keys and records; another one is refused at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOptions:
+    """`prefix` begins every key; `timed_ttl_ms` and `history` as for any store; `timeout_ms` bounds each trip."""
+
+    prefix: str = "adsum"
+    partitions: int = 64
+    timed_ttl_ms: int = 1_800_000
+    history: int = 1_024
+    timeout_ms: int = 1_000
+
+
+class RedisStore:
+    """A `Store` on Redis 7.0 or later, or Valkey."""
+
+    def __init__(self, url: StoreUrl, options: RedisOptions) -> None:
+        self._options = options
+        timeout_s = options.timeout_ms / 1000
+        self._servers: Servers = (
+            ClusterServers(url, timeout_s, options.prefix) if url.cluster else SingleServer(url, timeout_s)
+        )
+        self._trips = Trips(self._servers, options.prefix, timeout_s)
+        self._feed = FeedReader(self._servers, options.prefix, options.partitions)
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the users live in."""
+        return self._options.partitions
+
+    async def open(self) -> None:
+        """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
+        wanted = {b"layout": LAYOUT, b"partitions": str(self.partitions)}
+        await self._trips.run([Call(0, "HSETNX", (field, value), STATE) for field, value in wanted.items()])
+        found = await self._trips.run([Call(0, "HMGET", tuple(wanted), STATE)])
+        layout, partitions = (value.decode() for value in found[0])
+        if layout != LAYOUT:
+            raise ArgumentError(f"the store has layout {layout}, and this version of Adsum needs {LAYOUT}")
+        if partitions != str(self.partitions):
+            raise ArgumentError(
+                f"the store has {partitions} partitions, and this node is set to {self.partitions}: "
+                f"set partitions = {partitions}"
+            )
+        await self._feed.start()
+
+    async def grant(self, holder: str, ttl_ms: int) -> None:
+        """Start the lease of a new holder, in every partition."""
+        await self._everywhere("grant", holder, ttl_ms)
+
+    async def renew(self, holder: str, ttl_ms: int) -> bool:
+        """Prolong a lease; False if it has ended in any partition."""
+        return all(await self._everywhere("renew", holder, ttl_ms))
+
+    async def release(self, holder: str, op_id: str) -> None:
+        """End a lease and everything its holder holds."""
+        await self._end_leases(holder, op_id)
+
+    async def write_holds(self, batch: HoldBatch) -> None:
+        """Set the present platforms of each user on the batch's holder; raises `LeaseLost`."""
+        parts: dict[int, list[Any]] = {}
+        for user_id, mask, cause in batch.states:
+            args = parts.setdefault(self._place(user_id), [])
+            args += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
+        head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._options.history)
+        await self._run_parts("write_holds", head, parts)
+
+    async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
+        """Apply each edit of deadline-bound platforms, in order."""
+        parts: dict[int, list[Any]] = {}
+        for user_id, online, offline, cause in edits:
+            args = parts.setdefault(self._place(user_id), [])
+            args += (user_id, *split_mask(online), *split_mask(offline), cause.conn_id, int(cause.background))
+        await self._run_parts("write_timed", (op_id, self._options.history, self._options.timed_ttl_ms), parts)
+
+    async def read(self, user_ids: Sequence[str]) -> list[Reading]:
+        """The platforms of each user, in the order asked, offline users included."""
+        parts: dict[int, list[str]] = {}
+        for user_id in dict.fromkeys(user_ids):
+            parts.setdefault(self._place(user_id), []).append(user_id)
+        groups = [
+            (partition, users[start : start + USERS_A_CALL])
+            for partition, users in parts.items()
+            for start in range(0, len(users), USERS_A_CALL)
+        ]
+        answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in groups])
+        readings: dict[str, Reading] = {}
+        for (_, users), (version, *records) in zip(groups, answers, strict=True):
+            at = parse_version(version)
+            readings.update((u, Reading(read_record(r), at)) for u, r in zip(users, records, strict=True))
+        return [readings[user_id] for user_id in user_ids]
+
+    async def page(self, cursor: int, limit: int) -> Page:
+        """A scan of one partition after the other; the cursor is (scan cursor) x (partitions) + (partition)."""
+        if not 0 <= cursor < MAX_SCAN * self.partitions:
+            raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
+        users: list[Status] = []
+        while len(users) < limit:
+            scan, partition = divmod(cursor, self.partitions)
+            more = max(limit - len(users), LEAST_SCAN)
+            (answer,) = await self._trips.run([Call(partition, "HSCAN", (scan, "COUNT", more), USERS)])
+            scan = int(answer[0])
+            users += [Status(user.decode(), read_record(record)) for user, record in _pairs(answer[1])]
+            cursor = scan * self.partitions + partition if scan else partition + 1
+            if cursor == self.partitions:
+                return Page(tuple(users), 0)
+        return Page(tuple(users), cursor)
+
+    async def census(self) -> Census:
+        """How many users are online now."""
+        calls = [Call(p, command, (), key) for p in range(self.partitions) for command, key in _CENSUS]
+        answers = await self._trips.run(calls)
+        by_platform: dict[int, int] = {}
+        for state in answers[1::2]:
+            for field, value in _pairs(state):
+                if field[:1] == b"c" and (count := int(value)):
+                    platform_id = int(field[1:])
+                    by_platform[platform_id] = by_platform.get(platform_id, 0) + count
+        return Census(sum(answers[0::2]), by_platform)
+
+    async def sweep(self, op_id: str) -> None:
+        """Remove the holds of ended leases and of passed deadlines."""
+        await self._end_leases("", op_id)
+        due = list(range(self.partitions))
+        while due:
+            calls = [Call(p, script("end_deadlines"), (op_id, self._options.history, USERS_A_CALL)) for p in due]
+            ended = await self._trips.run(calls)
+            due = [partition for partition, count in zip(due, ended, strict=True) if count == USERS_A_CALL]
+
+    async def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
+        """The feed of a partition after `version`; None if part of it is no longer kept.
+
+        An entry names the version before it: so a feed that was cut, or has another
+        past than the caller's (a replica that took over), shows itself.
+        """
+        after = f"({format_version(version)}"
+        current, rows = await self._trips.run(
+            [
+                Call(partition, "HGET", ("v",), STATE),
+                Call(partition, "XRANGE", (after, "+", "COUNT", ENTRIES_A_CALL), FEED),
+            ]
+        )
+        entries = [_entry(partition, row) for row in rows]
+        before = entries[0].before if entries else parse_version(current or b"0-0")
+        return entries if before == version else None
+
+    async def versions(self) -> list[int]:
+        """The present version of each partition."""
+        answers = await self._trips.run([Call(p, "HGET", ("v",), STATE) for p in range(self.partitions)])
+        return [parse_version(answer or b"0-0") for answer in answers]
+
+    def follow(self, listener: FeedListener) -> Callable[[], None]:
+        """Have `listener` called with every entry that arrives."""
+        return self._feed.follow(listener)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._feed.stop()
+        await self._servers.close()
+
+    def _place(self, user_id: str) -> int:
+        return user_hash(user_id) % self.partitions
+
+    async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
+        return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
+
+    async def _run_parts(self, name: str, head: tuple[Any, ...], parts: dict[int, list[Any]]) -> None:
+        await self._trips.run([Call(p, script(name), (*head, *args)) for p, args in parts.items()])
+
+    async def _end_leases(self, holder: str, op_id: str) -> None:
+        found = await self._everywhere("end_leases", holder)
+        ended = [(p, name, number) for p, names in enumerate(found) for name, number in _pairs(names)]
+        for partition, name, number in ended:
+            await self._end_holder(partition, number, op_id)
+            await self._trips.run([Call(partition, script("forget_holder"), (name, number))])
+
+    async def _end_holder(self, partition: int, number: bytes, op_id: str) -> None:
+        """Remove a dead holder's holds, a portion of the partition at a time, so that nobody waits long."""
+        scan = 0
+        while True:
+            (answer,) = await self._trips.run([Call(partition, "HSCAN", (scan, "COUNT", USERS_A_CALL), USERS)])
+            users = [user for user, record in _pairs(answer[1]) if record_names(record, number)]
+            if users:
+                args = (op_id, self._options.history, number, *users)
+                await self._trips.run([Call(partition, script("end_holder"), args)])
+            scan = int(answer[0])
+            if not scan:
+                return
+
+
+_CENSUS = (("HLEN", USERS), ("HGETALL", STATE))
+
+
+def _pairs(flat: dict[Any, Any] | list[Any]) -> Iterable[tuple[Any, Any]]:
+    """Field and value of a hash, which redis-py gives as a dict for the commands it knows and flat for scripts."""
+    if isinstance(flat, dict):
+        return flat.items()
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _entry(partition: int, row: tuple[bytes, dict[bytes, bytes]]) -> FeedEntry:
+    version, fields = row
+    return read_entry(partition, version, fields[b"p"], fields[b"o"], fields[b"c"])
