@@ -182,10 +182,11 @@ class Watching:
         try:
             return await self._read_unknown(user_ids)
         except BaseException:
-            # Also where the caller has given up: who gets no answer watches nobody. But
-            # another question under way may have asked for the same users.
+            # Also where the caller has given up: who gets no answer watches nobody new.
+            # But another question may have asked for the same users, and be under way or
+            # answered: then they are known.
             if watcher.questions == 1:
-                self.table.unwatch(watcher, begun)
+                self.table.unwatch(watcher, [user_id for user_id in begun if not self._known(user_id)])
             raise
         finally:
             watcher.questions -= 1
