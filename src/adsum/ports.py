@@ -14,6 +14,10 @@ from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, T
 FeedListener = Callable[[FeedEntry], None]
 
 
+def nothing() -> None:
+    """What those do who need not hear of something."""
+
+
 class Clock(Protocol):
     """Time, for everything but the store's deadlines, which use the store's own clock."""
 
@@ -96,11 +100,13 @@ class Store(Protocol):
         """The present version of each partition."""
         ...
 
-    def follow(self, listener: FeedListener) -> Callable[[], None]:
+    def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:
         """Have `listener` called with every entry, in order within a partition.
 
         Entries may get lost between the store and here; the versions show it.
-        Call what is returned to stop, as often as you like, even after `close`.
+        `interrupted` is called when a server of the store was lost and one is found
+        again: it may have another past, without writes that were acknowledged. Call
+        what is returned to stop.
         """
         ...
 

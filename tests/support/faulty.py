@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, TimedEdit
-from adsum.ports import FeedListener, Store
+from adsum.ports import FeedListener, Store, nothing
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class FaultyStore:
     async def versions(self) -> list[int]:
         return await self._call("versions", self._store.versions)
 
-    def follow(self, listener: FeedListener) -> Callable[[], None]:
+    def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:
         def arrived(entry: FeedEntry) -> None:
             if self.drops(entry):
                 return
@@ -143,7 +143,7 @@ class FaultyStore:
             else:
                 listener(entry)
 
-        return self._store.follow(arrived)
+        return self._store.follow(arrived, interrupted)
 
     async def close(self) -> None:
         await self._store.close()

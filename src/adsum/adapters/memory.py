@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from adsum.core.partition import BUCKETS, Partition, user_hash
 from adsum.domain.errors import ArgumentError, LeaseLost
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
-from adsum.ports import Clock, FeedListener
+from adsum.ports import Clock, FeedListener, nothing
 
 
 class MemoryStore:
@@ -107,7 +107,7 @@ class MemoryStore:
         """The present version of each partition."""
         return [partition.version for partition in self._partitions]
 
-    def follow(self, listener: FeedListener) -> Callable[[], None]:
+    def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:  # noqa: ARG002 - it can't be
         """Have `listener` called with every entry, before the write that made it returns."""
         key = object()
         self._listeners[key] = listener

@@ -95,7 +95,16 @@ def build(settings: Settings, secret: str) -> Parts:
     listeners: list[FeedListener] = [watching.on_feed]
     if webhooks:
         listeners.append(webhooks.on_feed)
-    relay = Relay(store, listeners, watching.resync, meter)
+    relay = Relay(
+        store,
+        listeners,
+        watching.resync,
+        meter,
+        # Whatever the store has lost: a new name and everything written again mends it.
+        interrupted=flusher.lease_lost.set,
+        # By then every living node has found out, by a write or a renewal, and written.
+        grace_ms=settings.lease_ttl_ms * 2 // 3,
+    )
     keeper = Keeper(
         store,
         flusher,

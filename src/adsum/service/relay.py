@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from adsum.core.feed import FeedCursor, Verdict
 from adsum.domain.presence import FeedEntry
-from adsum.ports import FeedListener, Meter, Store
+from adsum.ports import FeedListener, Meter, Store, nothing
 from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ class Relay:
     """One follower of the feed for this process.
 
     Every `look_interval_ms` it compares versions, for a change that was lost with none
-    after it to show the hole.
+    after it to show the hole. Where the store has another past than the one seen, all
+    nodes write again what they hold; watched users are read anew only `grace_ms` later,
+    or those not written yet would be taken for offline.
     """
 
     def __init__(
@@ -43,11 +45,15 @@ class Relay:
         resync: Resync,
         meter: Meter,
         look_interval_ms: int = 1_000,
+        interrupted: Callable[[], None] = nothing,
+        grace_ms: int = 0,
     ) -> None:
         self._store = store
         self._listeners = listeners
         self._resync = resync
         self._meter = meter
+        self._interrupted = interrupted
+        self._grace_s = grace_ms / 1000
         self._look_interval_s = look_interval_ms / 1000
         self._cursor: FeedCursor | None = None
         self._early: list[FeedEntry] = []
@@ -56,7 +62,7 @@ class Relay:
 
     async def start(self) -> None:
         """Follow the feed from the present versions on; raises `StoreError`."""
-        self._unfollow = self._store.follow(self._arrived)
+        self._unfollow = self._store.follow(self._arrived, self._interrupted)
         cursor = self._cursor = FeedCursor(await self._store.versions())
         early, self._early = self._early, []
         for entry in early:
@@ -117,8 +123,9 @@ class Relay:
         seen = cursor.version(partition)
         entries = await self._store.changes_since(partition, seen)
         if entries is None:
-            version = (await self._store.versions())[partition]
             log.warning("changes of partition %d were missed for good: reading its watched users anew", partition)
+            await asyncio.sleep(self._grace_s)
+            version = (await self._store.versions())[partition]
             await self._resync(partition, restarted=version < seen)
             return cursor.advance(partition, version)
         for entry in entries:

@@ -30,22 +30,22 @@ class FeedReader:
     def __init__(self, servers: Servers, prefix: str, partitions: int) -> None:
         self._servers = servers
         self._channels = {keys_of(prefix, p)[CHANNEL].encode(): p for p in range(partitions)}
-        self._listeners: dict[object, FeedListener] = {}
+        self._followers: dict[object, tuple[FeedListener, Callable[[], None]]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, listener: FeedListener) -> Callable[[], None]:
-        """Have `listener` called with every entry that arrives; call what is returned to stop."""
+    def follow(self, listener: FeedListener, interrupted: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called with every entry, `interrupted` after each loss of a server."""
         key = object()
-        self._listeners[key] = listener
+        self._followers[key] = (listener, interrupted)
 
         def unfollow() -> None:
-            self._listeners.pop(key, None)
+            self._followers.pop(key, None)
 
         return unfollow
 
     async def start(self) -> None:
         """Subscribe; raises `StoreError` if that cannot be done now."""
-        subscribed = asyncio.get_running_loop().create_future()
+        subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep(subscribed), name="feed")
         await subscribed
 
@@ -55,30 +55,41 @@ class FeedReader:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _keep(self, subscribed: "asyncio.Future[None]") -> None:
+    async def _keep(self, first: "asyncio.Future[None]") -> None:
         while True:
+            reason = ""
             try:
-                await self._listen(subscribed)
+                await self._listen(lambda: self._subscribed(first))
             except* (RedisError, OSError, StoreError, TimeoutError) as errors:
-                log.warning("the feed is interrupted, subscribing again: %s", errors.exceptions[0])
+                reason = repr(errors.exceptions[0])
+            if not first.done():
+                first.set_exception(StoreError(f"the store's feed cannot be followed: {reason}"))
+                return
+            log.warning("the feed is interrupted, subscribing again: %s", reason)
             await asyncio.sleep(RETRY_S)
-            try:
-                await self._servers.refresh()
-            except (RedisError, OSError):
-                log.debug("the store's servers cannot be asked yet")
+            await self._servers.refresh()
 
-    async def _listen(self, subscribed: "asyncio.Future[None]") -> None:
+    def _subscribed(self, first: "asyncio.Future[None]") -> None:
+        if not first.done():
+            first.set_result(None)
+            return
+        log.info("the feed is whole again")
+        for _, interrupted in tuple(self._followers.values()):
+            interrupted()
+
+    async def _listen(self, subscribed: Callable[[], None]) -> None:
+        """Hear every server until one is lost; `subscribed` is called once all are heard."""
         places = await self._servers.of(list(self._channels.values()))
         by_client: dict[Redis, list[bytes]] = {}
         for channel, partition in self._channels.items():
             by_client.setdefault(places[partition], []).append(channel)
-        ready = len(by_client)
+        waiting = len(by_client)
 
         def one_ready() -> None:
-            nonlocal ready
-            ready -= 1
-            if not ready and not subscribed.done():
-                subscribed.set_result(None)
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                subscribed()
 
         async with asyncio.TaskGroup() as group:
             for client, channels in by_client.items():
@@ -108,5 +119,5 @@ class FeedReader:
 
     def _deliver(self, channel: bytes, data: bytes) -> None:
         entry = read_message(self._channels[channel], data)
-        for listener in tuple(self._listeners.values()):
+        for listener, _ in tuple(self._followers.values()):
             listener(entry)

@@ -82,8 +82,7 @@ class SingleServer:
         return dict.fromkeys(partitions, self._client)
 
     async def refresh(self) -> None:
-        """Drop connections, so that the next goes to the present master."""
-        await self._client.connection_pool.disconnect()
+        """Nothing to do: a new connection finds the server by itself, by Sentinel too."""
 
     async def close(self) -> None:
         """Close every connection."""

@@ -24,7 +24,7 @@ from adsum.adapters.redis.url import StoreUrl
 from adsum.core.partition import user_hash
 from adsum.domain.errors import ArgumentError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, Status, TimedEdit
-from adsum.ports import FeedListener
+from adsum.ports import FeedListener, nothing
 
 USERS, STATE, FEED = 0, 1, 2
 """Indexes of keys that plain commands use."""
@@ -187,9 +187,9 @@ class RedisStore:
         answers = await self._trips.run([Call(p, "HGET", ("v",), STATE) for p in range(self.partitions)])
         return [parse_version(answer or b"0-0") for answer in answers]
 
-    def follow(self, listener: FeedListener) -> Callable[[], None]:
-        """Have `listener` called with every entry that arrives."""
-        return self._feed.follow(listener)
+    def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:
+        """Have `listener` called with every entry that arrives, `interrupted` after each loss of a server."""
+        return self._feed.follow(listener, interrupted)
 
     async def close(self) -> None:
         """Close every connection."""
