@@ -26,6 +26,7 @@ from adsum.core.registry import Registry
 from adsum.core.writer import Writer, WriterOptions
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PlatformRegistry, parse_platforms
+from adsum.domain.presence import FeedEntry
 from adsum.ports import Clock, FeedListener, Meter, Snapshot, Store
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
@@ -94,7 +95,7 @@ def build(settings: Settings, secret: str) -> Parts:
     webhooks = _webhooks(settings, platforms, clock, meter)
     listeners: list[FeedListener] = [watching.on_feed]
     if webhooks:
-        listeners.append(webhooks.on_feed)
+        listeners.append(_of_process(process, webhooks.on_feed))
     relay = Relay(
         store,
         listeners,
@@ -161,6 +162,16 @@ def build(settings: Settings, secret: str) -> Parts:
         http=HttpServer(readiness, MetricsPage(meter, platforms, store.census, snapshot)),
         lag=LoopLag(meter.loop_lag),
     )
+
+
+def _of_process(process: str, listener: FeedListener) -> FeedListener:
+    """The listener, for what this process wrote: every node hears all changes, and one of them must tell each."""
+
+    def own(entry: FeedEntry) -> None:
+        if entry.op_id.startswith(f"{process}-"):
+            listener(entry)
+
+    return own
 
 
 def _store(settings: Settings, clock: Clock) -> Store:

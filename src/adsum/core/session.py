@@ -66,8 +66,7 @@ class Session:
     `watching` and `owed` are sets kept in order (dicts of None): the users this
     connection watches, and those whose present state it must still be told. Both
     are None while empty, because most connections of a large service have neither.
-    `questions` about users are under way to the store, and none of them has been
-    answered yet for those in `unanswered`, a set of the same kind.
+    `questions` about users are under way to the store.
     """
 
     __slots__ = (
@@ -84,7 +83,6 @@ class Session:
         "questions",
         "slot",
         "stalled",
-        "unanswered",
         "user_id",
         "watching",
     )
@@ -104,7 +102,6 @@ class Session:
         self.stalled = False
         self.questions = 0
         self.watching: dict[str, None] | None = None
-        self.unanswered: dict[str, None] | None = None
         self.owed: dict[str, None] | None = None
 
     @property

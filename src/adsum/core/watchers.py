@@ -19,15 +19,14 @@ UNREAD = -1
 
 
 class Subscriber:
-    """A user who watches others, on whatever connections they have. Its attributes are as a `Session`'s."""
+    """A user who watches others, on whatever connections they have. `questions` are under way to the store."""
 
-    __slots__ = ("questions", "unanswered", "user_id", "watching")
+    __slots__ = ("questions", "user_id", "watching")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.questions = 0
         self.watching: dict[str, None] | None = None
-        self.unanswered: dict[str, None] | None = None
 
 
 Watcher: TypeAlias = Session | Subscriber

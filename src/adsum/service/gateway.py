@@ -287,12 +287,12 @@ class Gateway:
         if not command.add:
             self._answer(session, request)
             return
-        self._watching.begin(session, command.add)
-        self._spawn(self._answer_watch(session, request, command))
+        begun = self._watching.begin(session, command.add)
+        self._spawn(self._answer_watch(session, request, command, begun))
 
-    async def _answer_watch(self, session: Session, request: Request, command: Watch) -> None:
+    async def _answer_watch(self, session: Session, request: Request, command: Watch, begun: list[str]) -> None:
         try:
-            data = await self._watching.answer(session, command.add)
+            data = await self._watching.answer(session, command.add, begun)
         except AdsumError as error:
             self._answer(session, request, error=error)
         else:
