@@ -113,7 +113,7 @@ class Apps:
         """End all of them."""
         for app in self._running:
             app.end()
-            await app.process.wait()
+            await app.process.communicate()  # `wait` alone never returns while output is left unread
 
 
 @contextlib.asynccontextmanager

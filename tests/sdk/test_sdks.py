@@ -141,7 +141,9 @@ async def test_the_go_sdk_stops_trying_and_tells_of_its_background(
 
 async def test_the_generated_grpc_client_gets_states_and_codes(binaries: Path, service: RunningService) -> None:
     """All presence methods of `openim.user`; errors keep OpenIM's numbers, message and detail."""
-    process = await asyncio.create_subprocess_exec(binaries / "rpc", service.grpc, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        binaries / "rpc", service.grpc, stdout=asyncio.subprocess.PIPE, cwd=binaries
+    )
     output, _ = await process.communicate()
     assert process.returncode == 0
     said = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
