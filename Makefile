@@ -6,14 +6,14 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help run test setup dev deps lint format bench proto lock clean
 
 BIN := .venv/bin
-# Arguments for pytest or for the benchmarks: make test ARGS="tests/unit -x"
+# Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
 ARGS ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## install what is missing, start the service and show presence changing hands
-	@$(BIN)/adsum demo
+	@$(BIN)/adsum demo $(ARGS)
 
 test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/unit -x" for some)
 	@echo "test: pytest $(ARGS)"

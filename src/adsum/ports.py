@@ -199,6 +199,6 @@ class Snapshot:
 
     dirty_users: Sequence[int] = ()
     write_ages_ms: Sequence[float] = ()
-    watchers: int = 0
+    watches: int = 0
     watched_users: int = 0
     hooks_waiting: int = 0

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture
 async def service() -> AsyncIterator[RunningService]:
-    async with running_service("--max-connections-per-user=1000") as running:
+    async with running_service("--max-connections-per-user=1000", "--max-watched-per-connection=30000") as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -61,6 +62,17 @@ async def test_any_frame_is_a_heartbeat(service: RunningService) -> None:
                 pass
 
     await asyncio.gather(*(beat(user_id, sent) for user_id, sent in beats.items()))
+
+
+async def test_a_service_that_stood_still_drops_nobody_who_beat_meanwhile(service: RunningService) -> None:
+    """Suspended for longer than the timeout, it hears what waits in its sockets before it judges anybody's silence."""
+    async with client(service, "beats") as one, beating(one.ws.ping):
+        await asyncio.sleep(0.5)
+        service.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(3)
+        service.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(1)
+        await (await one.ws.ping(b"still here"))
 
 
 async def test_web_clients_are_pinged(service: RunningService) -> None:

@@ -67,7 +67,7 @@ async def metrics_are(service: RunningService, expected: Mapping[str, float]) ->
 
 async def nobody_is_left(service: RunningService) -> None:
     """Wait until nobody is connected, watched or online."""
-    names = ("adsum_connections_open", "adsum_watchers", "adsum_watched_users", "adsum_users_online")
+    names = ("adsum_connections_open", "adsum_watches", "adsum_watched_users", "adsum_users_online")
     await metrics_are(service, dict.fromkeys(names, 0))
 
 

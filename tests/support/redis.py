@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
-START_S = 20
+START_S = 30
+SLOTS = 16_384
 
 
 def free_port() -> int:
@@ -28,14 +31,22 @@ def free_port() -> int:
                 return port
 
 
+async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition of another process, which has no event here."""
+    async with asyncio.timeout(START_S):
+        while not await true():  # noqa: ASYNC110 - as said
+            await asyncio.sleep(0.02)
+
+
 class RedisServer:
-    """One server process. Nothing is kept on disk but what a test asks for."""
+    """One server process. Nothing is kept on disk but what a test asks for; a stopped one can be started again."""
 
     def __init__(self, port: int, folder: Path, *flags: str) -> None:
         self.port = port
-        self._folder = folder
+        self.folder = folder
         self._flags = flags
-        self._process: asyncio.subprocess.Process | None = None
+        # Not asyncio's: it would end with the loop it was started on, and some outlive a test's loop.
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -43,25 +54,36 @@ class RedisServer:
 
     async def start(self) -> None:
         """Start, and wait until it answers."""
+        self.launch()
+        await eventually(self.answers)
+
+    def launch(self) -> None:
+        """Start without waiting."""
         if SERVER is None:
             pytest.fail("redis-server is not installed: `make test` installs it on Debian")
-        self._process = await asyncio.create_subprocess_exec(
-            SERVER,
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
-            *("--save", "", "--daemonize", "no", "--loglevel", "warning", *self._flags),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+        self._process = subprocess.Popen(
+            [
+                SERVER,
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+                *("--save", "", "--daemonize", "no", "--loglevel", "warning", *self._flags),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        async with asyncio.timeout(START_S):
-            while not await self._answers():  # noqa: ASYNC110 - another process has no event
-                await asyncio.sleep(0.02)
 
-    async def stop(self) -> None:
-        """Kill it."""
+    async def stop(self, *, gently: bool = False) -> None:
+        """Kill it; `gently` lets it write to disk what it is set to keep."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
+        if process is not None:
+            (process.terminate if gently else process.kill)()
+            await asyncio.to_thread(process.wait)
+
+    def kill(self) -> None:
+        """Kill it at once, where nothing can be awaited."""
+        process, self._process = self._process, None
+        if process is not None:
             process.kill()
-            await process.wait()
+            process.wait()
 
     def send_signal(self, number: int) -> None:
         """Signal the process, such as SIGSTOP."""
@@ -69,20 +91,25 @@ class RedisServer:
         self._process.send_signal(number)
 
     @property
-    def process(self) -> asyncio.subprocess.Process:
+    def pid(self) -> int:
         assert self._process is not None
-        return self._process
+        return self._process.pid
 
     def client(self) -> Redis:
         """A client of the tests' own."""
         return Redis(port=self.port)
 
-    async def _answers(self) -> bool:
+    async def run(self, *command: str | int) -> Any:
+        """The answer to one command."""
         async with self.client() as client:
-            try:
-                return bool(await client.ping())
-            except Exception:  # noqa: BLE001 - whatever it is, it does not answer yet
-                return False
+            return await client.execute_command(*command)
+
+    async def answers(self) -> bool:
+        """Whether it takes commands."""
+        try:
+            return bool(await self.run("PING"))
+        except Exception:  # noqa: BLE001 - whatever it is, it does not answer yet
+            return False
 
 
 @contextlib.asynccontextmanager
@@ -90,8 +117,90 @@ async def redis_server(*flags: str) -> AsyncIterator[RedisServer]:
     """A server on a free port."""
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(free_port(), Path(folder), *flags)
-        await server.start()
         try:
+            await server.start()
             yield server
         finally:
             await server.stop()
+
+
+class RedisCluster:
+    """A cluster: its masters as they were at the start, then the replicas, the first of the first master and so on."""
+
+    def __init__(self, servers: Sequence[RedisServer], masters: int) -> None:
+        self.servers = servers
+        self.masters = servers[:masters]
+        self.replicas = servers[masters:]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return f"redis+cluster://{hosts}"
+
+    async def form(self) -> None:
+        """Make the servers one cluster, and wait until every one sees it whole."""
+        first, masters = self.servers[0], len(self.masters)
+        for index, server in enumerate(self.servers):
+            await server.run("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
+            if server is not first:
+                await server.run("CLUSTER", "MEET", "127.0.0.1", first.port)
+        bounds = [SLOTS * index // masters for index in range(masters + 1)]
+        for server, start, end in zip(self.masters, bounds, bounds[1:], strict=False):
+            await server.run("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+        await eventually(self._all_met)
+        for index, replica in enumerate(self.replicas):
+            await replica.run("CLUSTER", "REPLICATE", await self.masters[index % masters].run("CLUSTER", "MYID"))
+        await eventually(self._whole)
+
+    async def clear(self) -> None:
+        """Forget every key."""
+        for server in self.masters:
+            await server.run("FLUSHALL")
+
+    async def took_over(self, replica: RedisServer) -> bool:
+        """Whether a replica is a master now."""
+        return (await replica.run("ROLE"))[0] == b"master"
+
+    async def _all_met(self) -> bool:
+        states = [await _cluster_info(server) for server in self.servers]
+        return all(state["cluster_known_nodes"] == str(len(states)) for state in states)
+
+    async def _whole(self) -> bool:
+        for server in self.servers:
+            if (await _cluster_info(server))["cluster_state"] != "ok":
+                return False
+        return all([(await replica.run("ROLE"))[3] == b"connected" for replica in self.replicas])
+
+
+async def _cluster_info(server: RedisServer) -> dict[str, str]:
+    found = await server.run("CLUSTER", "INFO")
+    text = found.decode() if isinstance(found, bytes) else found
+    if isinstance(text, dict):
+        return text
+    return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+
+@contextlib.asynccontextmanager
+async def redis_cluster(
+    masters: int = 3, replicas: int = 0, *flags: str, node_timeout_ms: int = 1_000
+) -> AsyncIterator[RedisCluster]:
+    """A cluster with so many masters, and replicas for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        servers = []
+        for index in range(masters * (1 + replicas)):
+            place = Path(folder, str(index))
+            place.mkdir()
+            more = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
+            quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+            servers.append(RedisServer(free_port(), place, *more, *quick, *flags))
+        try:
+            for server in servers:
+                server.launch()
+            for server in servers:
+                await eventually(server.answers)
+            cluster = RedisCluster(servers, masters)
+            await cluster.form()
+            yield cluster
+        finally:
+            for server in servers:
+                server.kill()

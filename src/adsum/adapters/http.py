@@ -38,7 +38,7 @@ class Check(NamedTuple):
     text: str
 
 
-Readiness = Callable[[], Mapping[str, Check]]
+Readiness = Callable[[], Awaitable[Mapping[str, Check]]]
 Metrics = Callable[[], Awaitable[bytes]]
 
 
@@ -88,7 +88,7 @@ class HttpServer:
         return _json({"alive": True})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        checks = self._readiness()
+        checks = await self._readiness()
         ready = all(check.ok for check in checks.values())
         body = {"ready": ready, "checks": {name: check._asdict() for name, check in checks.items()}}
         return _json(body, 200 if ready else 503)

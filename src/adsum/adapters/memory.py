@@ -13,7 +13,7 @@ from adsum.ports import Clock, FeedListener, nothing
 
 
 class MemoryStore:
-    """A `Store` in memory. `history` entries a partition are kept for catch-up."""
+    """A `Store` in memory. `history` changes a partition are kept for catch-up."""
 
     def __init__(
         self, clock: Clock, *, partitions: int = 64, timed_ttl_ms: int = 1_800_000, history: int = 1024

@@ -256,7 +256,7 @@ class PrometheusMeter:
             "adsum_push_merged_total",
             "Changes that a newer one of the same user replaced before a watcher was sent them.",
         )
-        self._watchers = book.gauge("adsum_watchers", "Connections that watch somebody.")
+        self._watches = book.gauge("adsum_watches", "Pairs of a connection or subscriber here and a user it watches.")
         self._watched = book.gauge("adsum_watched_users", "Users watched by somebody here.")
 
     @property
@@ -326,7 +326,7 @@ class PrometheusMeter:
     def page(self, snapshot: Snapshot, census: Census | None, platforms: PlatformRegistry) -> bytes:
         """All metrics in Prometheus' text format (0.0.4). No census: the store did not answer."""
         self._workers.observe(snapshot)
-        self._watchers.set(snapshot.watchers)
+        self._watches.set(snapshot.watches)
         self._watched.set(snapshot.watched_users)
         self._webhooks_waiting.set(snapshot.hooks_waiting)
         self._users_online.set(math.nan if census is None else census.online)

@@ -6,8 +6,15 @@ and a close.
 """
 
 import asyncio
+import contextlib
+import errno
 import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from multidict import CIMultiDict
 from picows import (
@@ -15,6 +22,7 @@ from picows import (
     WSFrame,
     WSListener,
     WSMsgType,
+    WSProtocolError,
     WSTransport,
     WSUpgradeRequest,
     WSUpgradeResponse,
@@ -23,19 +31,15 @@ from picows import (
 )
 
 from adsum.core.session import Session
-from adsum.domain.errors import AdsumError, FrameError, InternalError
+from adsum.domain.errors import AdsumError, FrameError, InternalError, TooManyConnections
 from adsum.domain.platforms import PlatformRegistry
 from adsum.service.gateway import Gateway
 from adsum.wire.handshake import SUCCESS_BODY, parse_handshake, refusal_body, wants_text_outcome
 
 log = logging.getLogger(__name__)
 
-# picows logs whole requests, tokens included, at its lower levels, and every closed
-# handshake as an error; what matters is counted and logged by the gateway.
-logging.getLogger("picows").setLevel(logging.CRITICAL)
-
-READ_BUFFER_BYTES = 256
-"""Of picows's own read buffer, which grows as needed: most connections only ever send heartbeats."""
+READ_BUFFER_BYTES = 2_048
+"""Of picows's own read buffer, the least it takes. It grows as needed; most connections only ever send heartbeats."""
 
 WRITE_HIGH_BYTES = 65_536
 WRITE_LOW_BYTES = 16_384
@@ -43,7 +47,6 @@ WRITE_LOW_BYTES = 16_384
 
 MESSAGE_TOO_BIG = 1009
 PROTOCOL_ERROR = 1002
-UNSUPPORTED_DATA = 1003
 MAX_REASON_BYTES = 123
 """What a close frame has room for (RFC 6455 section 5.5)."""
 
@@ -57,6 +60,73 @@ class WsOptions:
     backlog: int = 4_096
 
 
+class _Listener(socket.socket):
+    """A listening socket that turns clients away while this process has no file descriptor left.
+
+    aiofastnet, on which picows accepts, means to pause then, but fails (1.2.0) and is called
+    again at once, for ever: whoever opens connections enough would fill the log and the CPU.
+    So, as libuv does, a descriptor in reserve is given up to accept and drop who waits.
+    """
+
+    def __init__(self, family: int, address: tuple[Any, ...], turned_away: Callable[[], None], *, shared: bool) -> None:
+        super().__init__(family, socket.SOCK_STREAM)
+        self._turned_away = turned_away
+        self._reserve = os.open(os.devnull, os.O_RDONLY)
+        try:
+            if os.name == "posix":
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                self.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self.bind(address)
+        except OSError:
+            self.close()
+            raise
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As any socket's; raises `BlockingIOError` too where a client had to be turned away."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        self._give_up_reserve()
+        with contextlib.suppress(OSError):
+            client, _ = super().accept()
+            client.close()
+            self._turned_away()
+        # Another thread may have been quicker: then the next client has to wait.
+        with contextlib.suppress(OSError):
+            self._reserve = os.open(os.devnull, os.O_RDONLY)
+        raise BlockingIOError
+
+    def close(self) -> None:
+        """As any socket's."""
+        self._give_up_reserve()
+        super().close()
+
+    def _give_up_reserve(self) -> None:
+        if self._reserve >= 0:
+            os.close(self._reserve)
+        self._reserve = -1
+
+
+class _DefectsOnly(logging.LoggerAdapter[logging.Logger]):
+    """What picows may log: our own defects, which it catches in callbacks and answers with a close.
+
+    Its lower levels have whole requests, tokens included, and its errors every frame that
+    breaks the protocol. One for all connections, where a plain logger would get a child for each.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return level >= logging.ERROR
+
+    def log(self, level: int, msg: object, *args: object, **_more: object) -> None:
+        if self.isEnabledFor(level) and not isinstance(sys.exception(), WSProtocolError):
+            self.logger.log(level, msg, *args, exc_info=True)
+
+
 class WsServer:
     """Listens on one address and feeds one gateway."""
 
@@ -64,27 +134,41 @@ class WsServer:
         self._gateway = gateway
         self._platforms = platforms
         self._options = options
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, chosen if 0 was asked. Raises `OSError` if the address can't be had."""
-        self._server = await ws_create_server(
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Listen; returns the port, chosen if 0 was asked. Raises `OSError` if the address can't be had.
+
+        `shared`: other processes listen on it too, and the system spreads connections over all.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((item[0], item[4]) for item in found):
+            listener = _Listener(family, (address[0], port, *address[2:]), self._turned_away, shared=shared)
+            await self._listen(listener)
+            port = listener.getsockname()[1]
+        return port
+
+    async def _listen(self, listener: "_Listener") -> None:
+        server = await ws_create_server(
             self._accept,
-            host,
-            port,
+            sock=listener,
+            logger_name=_DefectsOnly(log),
             websocket_handshake_timeout=self._options.handshake_timeout_ms / 1000,
             enable_auto_pong=False,
             max_frame_size=self._options.max_message_bytes,
             read_buffer_init_size=READ_BUFFER_BYTES,
             backlog=self._options.backlog,
         )
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+        self._servers.append(server)
 
     def stop_accepting(self) -> None:
         """Listen no longer; connections stay."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+
+    def _turned_away(self) -> None:
+        self._gateway.refused(TooManyConnections("this process has no file descriptor left"))
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         query = request.path.partition(b"?")[2].decode("utf-8", "surrogateescape")

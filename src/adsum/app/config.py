@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
+from adsum.adapters import reserve
 from adsum.app import values
 from adsum.app.settings import ENV_PREFIX, SPECS, Settings, env_name, flag_name
 
@@ -118,6 +119,7 @@ class _Reading:
         settings = Settings(**cast("dict[str, Any]", self.values))
         self.problems += _misorders(settings, self.wrong)
         self.problems += _bad_listeners(settings, self.wrong)
+        self.problems += _bad_workers(settings, self.wrong)
         if self.problems:
             raise ConfigError(self.problems)
         return settings
@@ -158,6 +160,18 @@ def _bad_listeners(settings: Settings, wrong: set[str]) -> Iterator[str]:
             yield f"{name} = {listen} is taken by {taken[listen]}: give each its own port"
         if listen.port:
             taken[listen] = name
+
+
+def _bad_workers(settings: Settings, wrong: set[str]) -> Iterator[str]:
+    if settings.workers == 1:
+        return
+    if settings.store == "memory:" and "store" not in wrong:
+        yield (
+            f"workers = {settings.workers} cannot share store = memory:, which is in one process: "
+            "set store to a Redis URL, or workers to 1"
+        )
+    if not reserve.SUPPORTED:
+        yield f"workers = {settings.workers} cannot share ports on this system: set workers to 1"
 
 
 _INTRODUCTION = """\

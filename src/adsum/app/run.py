@@ -32,8 +32,10 @@ class Listening:
 class Service:
     """One service in this process; used once: `start`, then `stop`."""
 
-    def __init__(self, settings: Settings, secret: str) -> None:
+    def __init__(self, settings: Settings, secret: str, *, shared: bool = False) -> None:
+        """`shared`: one of several on the same ports, whose HTTP port is their supervisor's."""
         self._settings = settings
+        self._shared = shared
         self.parts: Parts = build(settings, secret)
 
     async def start(self) -> Listening:
@@ -61,18 +63,23 @@ class Service:
             parts.webhooks.start()
         parts.gateway.start()
         parts.lag.start()
-        http = await _bind("http", settings.http, parts.http.start(settings.http.host, settings.http.port))
-        grpc = await _bind("grpc", settings.grpc, parts.rpc.start(str(settings.grpc)))
-        ws = await _bind("ws", settings.ws, parts.ws.start(settings.ws.host, settings.ws.port))
+        http, shared = settings.http, self._shared
+        if not shared:
+            http = await bound("http", http, parts.http.start(http.host, http.port))
+        grpc = await bound("grpc", settings.grpc, parts.rpc.start(str(settings.grpc), shared=shared))
+        ws = await bound("ws", settings.ws, parts.ws.start(settings.ws.host, settings.ws.port, shared=shared))
         parts.rpc.set_serving(serving=True)
         return Listening(ws, grpc, http)
 
-    async def stop(self) -> None:
-        """Accept no more, say goodbye to all, write and tell the last changes, give up the lease, end."""
+    async def stop(self, drain_ms: int | None = None) -> None:
+        """Accept no more, say goodbye to all, write and tell the last changes, give up the lease, end.
+
+        The goodbyes are spread over `drain_ms`, by default as configured.
+        """
         parts = self.parts
         parts.ws.stop_accepting()
         parts.rpc.set_serving(serving=False)
-        await parts.gateway.drain(self._settings.drain_ms)
+        await parts.gateway.drain(self._settings.drain_ms if drain_ms is None else drain_ms)
         if not await parts.flusher.settle(SETTLE_MS):
             log.warning("not all changes could be written; the others end with the lease")
         await parts.rpc.stop(SETTLE_MS / 1000)
@@ -91,12 +98,10 @@ async def serve(
     settings: Settings, secret: str, ready: Callable[[Service, Listening], None] = lambda _service, _listening: None
 ) -> None:
     """Run a service until SIGINT or SIGTERM; `ready` is called once it listens."""
-    with _signals() as stop:
+    with stop_signals() as stop:
         service = Service(settings, secret)
         listening = await service.start()
-        # What lives from here on mostly lives long: spare the collector looking at it again and again.
-        gc.collect()
-        gc.freeze()
+        spare_collector()
         log.info(
             "node %s is ready: ws=%s grpc=%s http=%s",
             service.parts.node,
@@ -122,7 +127,14 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def _bind(name: str, wanted: Address, listening: Awaitable[int]) -> Address:
+def spare_collector() -> None:
+    """What lives from here on mostly lives long: spare the collector looking at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+async def bound(name: str, wanted: Address, listening: Awaitable[int]) -> Address:
+    """Where the port of this name really listens; an `OSError` tells which setting to change."""
     try:
         return Address(wanted.host, await listening)
     except OSError as error:
@@ -130,7 +142,7 @@ async def _bind(name: str, wanted: Address, listening: Awaitable[int]) -> Addres
 
 
 @contextmanager
-def _signals() -> Iterator[asyncio.Event]:
+def stop_signals() -> Iterator[asyncio.Event]:
     """An event that SIGINT and SIGTERM set; a second signal ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

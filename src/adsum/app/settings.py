@@ -104,6 +104,12 @@ class Settings:
         "",
         "This node's name, unique among nodes. Empty: made of the host's name and the process ID.",
     )
+    workers: int = setting(
+        _NODE,
+        values.number(1, 256),
+        1,
+        "How many processes share the ports, each a node of its own. More than one need a store in Redis.",
+    )
     platforms: tuple[str, ...] = setting(
         _NODE,
         values.items("`openim`, `seed` or `ID:NAME:CLASS`", _check_platforms),

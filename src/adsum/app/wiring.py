@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from adsum.adapters.clock import SystemClock
 from adsum.adapters.hooks import HttpHookSink
-from adsum.adapters.http import Check, HttpServer
+from adsum.adapters.http import Check, HttpServer, Metrics, Readiness
 from adsum.adapters.memory import MemoryStore
 from adsum.adapters.metrics import LoopLag, MetricsPage, PrometheusMeter
 from adsum.adapters.redis.store import RedisOptions, RedisStore
@@ -58,6 +58,8 @@ class Parts:
     webhooks: Webhooks | None
     ws: WsServer
     rpc: RpcServer
+    readiness: Readiness
+    metrics: Metrics
     http: HttpServer
     lag: LoopLag
 
@@ -137,13 +139,14 @@ def build(settings: Settings, secret: str) -> Parts:
     gate = AdminGate(authenticator, frozenset(settings.admins)) if settings.grpc_require_admin else None
     request_bytes = max(RpcLimits().max_request_bytes, settings.max_users_per_call * BYTES_A_USER)
 
-    def readiness() -> dict[str, Check]:
+    async def readiness() -> dict[str, Check]:
         return {
             "gateway": Check(not gateway.draining, "draining" if gateway.draining else "accepting connections"),
             "lease": Check(keeper.held, "held" if keeper.held else "not renewed in time"),
             "feed": Check(not relay.behind, f"catching up with {relay.behind} partitions" if relay.behind else "whole"),
         }
 
+    metrics = MetricsPage(meter, platforms, store.census, snapshot)
     return Parts(
         node=node,
         clock=clock,
@@ -159,7 +162,9 @@ def build(settings: Settings, secret: str) -> Parts:
         webhooks=webhooks,
         ws=WsServer(gateway, platforms, WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes)),
         rpc=RpcServer(UserService(presence, meter, gate), RpcLimits(max_request_bytes=request_bytes)),
-        http=HttpServer(readiness, MetricsPage(meter, platforms, store.census, snapshot)),
+        readiness=readiness,
+        metrics=metrics,
+        http=HttpServer(readiness, metrics),
         lag=LoopLag(meter.loop_lag),
     )
 

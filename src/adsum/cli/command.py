@@ -21,6 +21,7 @@ from adsum.cli.live import connect, watch
 from adsum.cli.options import examples
 from adsum.cli.serve import serve
 from adsum.cli.token import token
+from adsum.cli.worker import worker
 from adsum.client.errors import ClientError
 from adsum.domain.errors import AdsumError
 
@@ -59,7 +60,7 @@ def commands(*, debug: bool) -> None:  # the group reads it
     """Adsum: who is online, and on which platforms."""
 
 
-for _command in (serve, demo, token, connect, watch, status, online):
+for _command in (serve, worker, demo, token, connect, watch, status, online):
     commands.add_command(_command)
 
 

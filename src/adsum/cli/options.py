@@ -72,7 +72,7 @@ def secret_option(command: F) -> F:
 def platform_option(command: F) -> F:
     """`--platform`, required."""
     return click.option(
-        "--platform", required=True, metavar="P", help="The platform: its ID, or its name in any case."
+        "--platform", required=True, metavar="P", help="The platform: its ID, or its name in any case (ios, web, …)."
     )(command)
 
 

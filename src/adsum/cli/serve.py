@@ -1,18 +1,21 @@
-"""`adsum serve`: the service itself."""
+"""`adsum serve`: the service itself, in this process or in several."""
 
+import errno
 import logging
 import os
-from collections.abc import Coroutine
+import socket
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
 
 from adsum.adapters import secret as secret_file
-from adsum.app.config import load
+from adsum.app.config import ConfigError, load
 from adsum.app.options import SettingsCommand, settings_options
 from adsum.app.settings import Settings
 from adsum.cli import logs
 from adsum.cli.options import examples
+from adsum.domain.errors import AdsumError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +26,49 @@ log = logging.getLogger(__name__)
         "adsum serve",
         "adsum serve --ws 0.0.0.0:10001 --config adsum.toml",
         "ADSUM_SECRET=… adsum serve --ws 0.0.0.0:10001 --login-policy 5",
+        "adsum serve --store redis://localhost --workers 4",
     ),
 )
 @settings_options
 def serve(config: str | None, **flags: object) -> None:
-    """Run the service until Ctrl-C or SIGTERM."""
-    settings = load(flags, os.environ, config)
-    logs.configure(settings)
-    for warning in settings.warnings():
-        log.warning("%s", warning)
-    secret, origin = signing_secret(settings)
-    log.info("the secret is %s", origin)
+    """Run the service until Ctrl-C or SIGTERM.
+
+    With --workers, SIGHUP replaces one process after another, with the settings as they are then.
+    """
+
+    def read() -> tuple[Settings, str]:
+        settings = load(flags, os.environ, config)
+        logs.configure(settings)
+        for warning in settings.warnings():
+            log.warning("%s", warning)
+        secret, origin = signing_secret(settings)
+        log.info("the secret is %s", origin)
+        return settings, secret
+
+    settings, secret = read()
+    if settings.workers > 1:
+        _supervise(settings, secret, read)
+        return
 
     from adsum.app import run  # noqa: PLC0415 -- the whole service, which other commands need not load
 
     run_service(run.serve(settings, secret))
+
+
+def _supervise(settings: Settings, secret: str, read: Callable[[], tuple[Settings, str]]) -> None:
+    from adsum.app.supervisor import GaveUp, Supervisor  # noqa: PLC0415 -- as above
+
+    def reload() -> tuple[Settings, str] | None:
+        try:
+            return read()
+        except (ConfigError, AdsumError, click.ClickException) as error:
+            log.error("the settings cannot be used, all stays as it is: %s", error)  # noqa: TRY400 - no defect of ours
+            return None
+
+    try:
+        run_service(Supervisor(settings, secret, reload).run())
+    except GaveUp as error:
+        raise click.ClickException(str(error)) from None
 
 
 def signing_secret(settings: Settings) -> tuple[str, str]:
@@ -53,7 +84,7 @@ def signing_secret(settings: Settings) -> tuple[str, str]:
 
 
 def run_service(service: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends; a port that can't be had becomes an error that says what to do."""
+    """Run until it ends; a port that can't be had, or a store, becomes an error that says what to do."""
     from adsum.app import run  # noqa: PLC0415 -- as above
 
     try:
@@ -63,6 +94,17 @@ def run_service(service: Coroutine[Any, Any, None]) -> None:
         cause = error.__cause__
         if port not in {"ws", "grpc", "http"} or not isinstance(cause, OSError):
             raise
-        reason = os.strerror(cause.errno) if cause.errno else "in use, or no address of this machine"
         where = f"{port} = {wanted.partition(' ')[0]}"
-        raise click.ClickException(f"{where}: {reason}; choose another with --{port} HOST:PORT") from None
+        instead = f"choose another with --{port} HOST:PORT or ADSUM_{port.upper()}=HOST:PORT"
+        raise click.ClickException(f"{where}: {_why_not(cause)}; {instead}") from None
+    except StoreError as error:
+        raise click.ClickException(f"{error.detail or error.name}; the store is set with --store or ADSUM_STORE") from None
+
+
+def _why_not(error: OSError) -> str:
+    """Why a port can't be had."""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "no such host"
+    if error.errno == errno.EADDRINUSE:
+        return "already in use, perhaps by another adsum"
+    return os.strerror(error.errno) if error.errno else "in use, or no address of this machine"

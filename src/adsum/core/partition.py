@@ -38,7 +38,10 @@ class _Record:
 
 
 class Partition:
-    """Partition `index` of `count`. The caller gives time in milliseconds of one clock (`now_ms`)."""
+    """Partition `index` of `count`. The caller gives time in milliseconds of one clock (`now_ms`).
+
+    Entries are kept for catch-up while they have no more than `history` changes in all.
+    """
 
     def __init__(self, index: int, count: int, timed_ttl_ms: int, history: int) -> None:
         self.index = index
@@ -48,7 +51,9 @@ class Partition:
         self._count = count
         self._timed_ttl_ms = timed_ttl_ms
         self._buckets: list[dict[str, _Record]] = [{} for _ in range(BUCKETS)]
-        self._history: deque[FeedEntry] = deque(maxlen=history)
+        self._history: deque[FeedEntry] = deque()
+        self._most_kept = history
+        self._kept = 0
         self._lanes: dict[str, dict[int, int]] = {}
         # (user, platform) -> deadline. Every deadline is set the same time ahead, so
         # the order of setting is the order of ending.
@@ -162,6 +167,10 @@ class Partition:
         self.version += 1
         entry = FeedEntry(self.index, self.version - 1, self.version, op_id, merged)
         self._history.append(entry)
+        self._kept += len(merged)
+        # Counted in changes: one entry may have those of thousands of users.
+        while self._kept > self._most_kept:
+            self._kept -= len(self._history.popleft().changes)
         return entry
 
 

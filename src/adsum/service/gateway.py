@@ -43,6 +43,9 @@ WEB = "Web"
 """The class whose clients cannot send protocol pings, so that the server pings them (OpenIM does so too)."""
 
 MIN_TICK_MS, MAX_TICK_MS = 50, 1_000
+STOOD_STILL_MS = 500
+"""A tick this much too late says that the process was suspended or the loop blocked."""
+
 GOODBYE_MS = 2_000
 """How long a connection may take to answer a goodbye before it is dropped."""
 
@@ -341,8 +344,14 @@ class Gateway:
     # Heartbeats
 
     async def _tick(self) -> None:
+        slept_ms = self._clock.monotonic_ms()
         await asyncio.sleep(self._tick_ms / 1000)
         now_ms = self._clock.monotonic_ms()
+        if now_ms - slept_ms > 2 * self._tick_ms + STOOD_STILL_MS:
+            # This process stood still, and uvloop runs timers before it reads: what clients
+            # said meanwhile must be heard before their silence is judged.
+            await asyncio.sleep(self._tick_ms / 1000)
+            now_ms = self._clock.monotonic_ms()
         for session in self._wheel.turn(now_ms):
             self._look(session, now_ms)
 

@@ -14,6 +14,9 @@ from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import OFFLINE, ONLINE, Cause, Page, Status, TimedEdit
 from adsum.ports import Store
 
+MAX_CONN_ID_BYTES = 256
+"""Of a connection ID that a caller names, which is kept as long as the change it caused. OpenIM's have 32."""
+
 
 class OnlineEdit(NamedTuple):
     """One user's platform IDs to set online and offline, as an API caller gives them."""
@@ -73,6 +76,7 @@ class Presence:
         stays online, because a client is connected there.
         """
         self._check_user(user_id)
+        _check_conn(cause.conn_id)
         mask = self._platforms.check((platform_id,))
         if status not in (ONLINE, OFFLINE):
             raise ArgumentError(f"unknown status {status}: use 1 (online) or 0 (offline)")
@@ -92,6 +96,7 @@ class Presence:
         for edit in edits:
             try:
                 self._check_user(edit.user_id)
+                _check_conn(edit.conn_id)
                 online = self._platforms.check(edit.online)
                 offline = self._platforms.check(edit.offline)
             except ArgumentError as error:
@@ -149,3 +154,8 @@ class Presence:
         # A character takes 1 to 4 bytes, so most IDs need not be encoded to be judged.
         if len(user_id) * 4 > limit and len(user_id.encode()) > limit:
             raise ArgumentError(f"userID is longer than {limit} bytes")
+
+
+def _check_conn(conn_id: str) -> None:
+    if len(conn_id.encode()) > MAX_CONN_ID_BYTES:
+        raise ArgumentError(f"connID is longer than {MAX_CONN_ID_BYTES} bytes")

@@ -21,6 +21,9 @@ class Service:
         self.page = b"x 1\n"
         self.broken = False
 
+    async def readiness(self) -> dict[str, Check]:
+        return self.checks
+
     async def metrics(self) -> bytes:
         if self.broken:
             raise RuntimeError("the reason, a secret")
@@ -34,7 +37,7 @@ def service() -> Service:
 
 @pytest.fixture
 async def port(service: Service) -> AsyncIterator[int]:
-    server = HttpServer(lambda: service.checks, service.metrics)
+    server = HttpServer(service.readiness, service.metrics)
     yield await server.start("127.0.0.1", 0)
     await server.stop()
 
@@ -129,7 +132,7 @@ async def test_a_bad_or_overlong_request_is_refused(port: int, request_text: byt
 async def test_a_request_that_never_ends_is_cut_off(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_HEADER_TIME_S", 0.1)
     service = Service()
-    server = HttpServer(lambda: service.checks, service.metrics)
+    server = HttpServer(service.readiness, service.metrics)
     reader, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
     writer.write(start)
     assert await asyncio.wait_for(reader.read(), 20) == b""
@@ -139,11 +142,11 @@ async def test_a_request_that_never_ends_is_cut_off(start: bytes, monkeypatch: p
 
 
 async def test_a_taken_port_is_an_error_and_stopping_frees_it(service: Service) -> None:
-    first, second = (HttpServer(lambda: service.checks, service.metrics) for _ in range(2))
+    first, second = (HttpServer(service.readiness, service.metrics) for _ in range(2))
     port = await first.start("127.0.0.1", 0)
     with pytest.raises(OSError, match="in use"):
         await second.start("127.0.0.1", port)
     await first.stop()
-    third = HttpServer(lambda: service.checks, service.metrics)
+    third = HttpServer(service.readiness, service.metrics)
     assert await third.start("127.0.0.1", port) == port
     await third.stop()

@@ -134,15 +134,15 @@ def test_load_is_the_share_of_time_with_a_write_in_flight_also_of_one_not_yet_do
 
 
 def test_the_moment_is_told(meter: PrometheusMeter) -> None:
-    found = samples(meter, Snapshot(watchers=3, watched_users=40, hooks_waiting=5), Census(7, {1: 4, 5: 3, 33: 1}))
-    assert [value(found, name) for name in ("watchers", "watched_users", "webhooks_waiting")] == [3, 40, 5]
+    found = samples(meter, Snapshot(watches=3, watched_users=40, hooks_waiting=5), Census(7, {1: 4, 5: 3, 33: 1}))
+    assert [value(found, name) for name in ("watches", "watched_users", "webhooks_waiting")] == [3, 40, 5]
     assert value(found, "users_online") == 7
     by_platform = {p: value(found, "users_online_by_platform", platform=p) for p in ("IOS", "Web", "Linux", "33")}
     assert by_platform == {"IOS": 4, "Web": 3, "Linux": 0, "33": 1}
 
 
 def page_with(census: Callable[[], Awaitable[Census]]) -> MetricsPage:
-    return MetricsPage(PrometheusMeter(), PLATFORMS, census, lambda: Snapshot(watchers=1))
+    return MetricsPage(PrometheusMeter(), PLATFORMS, census, lambda: Snapshot(watches=1))
 
 
 async def test_the_page_has_the_census() -> None:
@@ -165,7 +165,7 @@ async def test_the_page_does_without_a_store(monkeypatch: pytest.MonkeyPatch) ->
         found = read(await page_with(census)())
         assert math.isnan(value(found, "users_online"))
         assert not any(name == "adsum_users_online_by_platform" for name, _ in found)
-        assert value(found, "watchers") == 1
+        assert value(found, "watches") == 1
 
 
 async def test_platforms_vanish_with_the_store_and_come_back(meter: PrometheusMeter) -> None:

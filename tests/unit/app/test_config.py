@@ -56,6 +56,7 @@ def test_every_setting_can_be_given_in_every_source(write: Writer) -> None:
         ws=Address("::1", 1),
         grpc=Address("localhost", 2),
         http=Address("127.9.9.9", 0),
+        store="redis://localhost",
         node="a-b.c_1",
         platforms=("seed", "20:Watch:Wearable"),
         secret=GOOD_SECRET,
@@ -309,6 +310,14 @@ def test_two_ports_cannot_share_an_address() -> None:
 )
 def test_settings_that_contradict_each_other_are_told(flags: dict[str, object], problem: str) -> None:
     assert problems(flags) == (problem,)
+
+
+def test_several_workers_need_a_store_they_can_share() -> None:
+    assert problems({"workers": "2"}) == (
+        "workers = 2 cannot share store = memory:, which is in one process: set store to a Redis URL, or workers to 1",
+    )
+    assert load({"workers": "2", "store": "redis://localhost"}, {}, None).workers == 2
+    assert len(problems({"workers": "2", "store": "nonsense"})) == 1
 
 
 def test_what_is_unwise_is_a_warning() -> None:

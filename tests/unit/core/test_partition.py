@@ -56,7 +56,7 @@ def test_nothing_is_left_of_those_who_left() -> None:
 
 
 def test_history_is_bounded() -> None:
-    """Only so many entries are kept as were asked for."""
+    """Only so many changes are kept as were asked for, in however many entries they came."""
     partition = Partition(0, 1, TTL_MS, 3)
     for i in range(10):
         partition.write_timed("op", [TimedEdit("u", IOS if i % 2 else WEB, IOS | WEB)], 0)
@@ -64,6 +64,12 @@ def test_history_is_bounded() -> None:
     assert partition.changes_since(6) is None
     assert [entry.version for entry in partition.changes_since(7) or ()] == [8, 9, 10]
     assert partition.changes_since(11) is None
+    partition.write_timed("op", [TimedEdit(user, IOS, 0) for user in "ab"], 0)
+    assert [entry.version for entry in partition.changes_since(9) or ()] == [10, 11]
+    assert partition.changes_since(8) is None
+    partition.write_timed("op", [TimedEdit(user, WEB, 0) for user in "abcd"], 0)
+    assert partition.changes_since(11) is None
+    assert partition.changes_since(12) == []
 
 
 class PartitionMachine(RuleBasedStateMachine):

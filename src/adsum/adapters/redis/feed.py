@@ -1,19 +1,22 @@
 """Hears the entries that scripts publish, from every server that has partitions.
 
-What gets lost between (a connection, a server, a subscription) is not made up for
-here: versions show it to the follower, who catches up.
+What gets lost between (a connection, a subscription) is not made up for here:
+versions show it to the follower, who catches up. But a server that is not the same as
+before may have forgotten writes that it acknowledged: that is told.
 """
 
 import asyncio
+import contextlib
 import logging
+import random
 from collections.abc import Callable
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from typing import Any
 
 from adsum.adapters.redis.codec import read_message
+from adsum.adapters.redis.link import Link, Refused
 from adsum.adapters.redis.scripts import keys_of
-from adsum.adapters.redis.shards import Servers
+from adsum.adapters.redis.server import Server, ask
+from adsum.adapters.redis.servers import Servers
 from adsum.domain.errors import StoreError
 from adsum.ports import FeedListener
 
@@ -23,6 +26,9 @@ PING_S = 5.0
 RETRY_S = 0.2
 CHANNEL = 6
 
+Past = tuple[bytes, ...]
+"""What tells one server, and one history of its data, from another."""
+
 
 class FeedReader:
     """One connection a server, subscribed to its partitions' channels."""
@@ -31,10 +37,11 @@ class FeedReader:
         self._servers = servers
         self._channels = {keys_of(prefix, p)[CHANNEL].encode(): p for p in range(partitions)}
         self._followers: dict[object, tuple[FeedListener, Callable[[], None]]] = {}
+        self._pasts: dict[int, Past] = {}
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, listener: FeedListener, interrupted: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called with every entry, `interrupted` after each loss of a server."""
+        """Have `listener` called with every entry, `interrupted` when a partition has, or may have, another past."""
         key = object()
         self._followers[key] = (listener, interrupted)
 
@@ -45,9 +52,8 @@ class FeedReader:
 
     async def start(self) -> None:
         """Subscribe; raises `StoreError` if that cannot be done now."""
-        subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._keep(subscribed), name="feed")
-        await subscribed
+        links = await self._subscribe()
+        self._task = asyncio.create_task(self._keep(links), name="feed")
 
     async def stop(self) -> None:
         """Listen no longer."""
@@ -55,69 +61,86 @@ class FeedReader:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _keep(self, first: "asyncio.Future[None]") -> None:
+    async def _keep(self, links: list[Link]) -> None:
         while True:
-            reason = ""
             try:
-                await self._listen(lambda: self._subscribed(first))
-            except* (RedisError, OSError, StoreError, TimeoutError) as errors:
-                reason = repr(errors.exceptions[0])
-            if not first.done():
-                first.set_exception(StoreError(f"the store's feed cannot be followed: {reason}"))
-                return
-            log.warning("the feed is interrupted, subscribing again: %s", reason)
-            await asyncio.sleep(RETRY_S)
-            await self._servers.refresh()
+                reason = await self._watch(links)
+            finally:
+                await _close(links)
+            log.warning("the feed is interrupted: %s", reason)
+            links = await self._subscribe_again()
+            log.info("the feed is whole again")
 
-    def _subscribed(self, first: "asyncio.Future[None]") -> None:
-        if not first.done():
-            first.set_result(None)
-            return
-        log.info("the feed is whole again")
-        for _, interrupted in tuple(self._followers.values()):
-            interrupted()
+    async def _subscribe_again(self) -> list[Link]:
+        while True:
+            # Spread, so that many nodes do not come at once.
+            await asyncio.sleep(RETRY_S * (0.5 + random.random()))
+            with contextlib.suppress(StoreError):
+                await self._servers.refresh()
+                return await self._subscribe()
 
-    async def _listen(self, subscribed: Callable[[], None]) -> None:
-        """Hear every server until one is lost; `subscribed` is called once all are heard."""
-        places = await self._servers.of(list(self._channels.values()))
-        by_client: dict[Redis, list[bytes]] = {}
+    async def _subscribe(self) -> list[Link]:
+        """Have every partition's channel confirmed by its server; raises `StoreError`."""
+        places = await self._servers.of(self._channels.values())
+        by_server: dict[Server, list[bytes]] = {}
         for channel, partition in self._channels.items():
-            by_client.setdefault(places[partition], []).append(channel)
-        waiting = len(by_client)
-
-        def one_ready() -> None:
-            nonlocal waiting
-            waiting -= 1
-            if not waiting:
-                subscribed()
-
-        async with asyncio.TaskGroup() as group:
-            for client, channels in by_client.items():
-                group.create_task(self._hear(client, channels, one_ready))
-
-    async def _hear(self, client: Redis, channels: list[bytes], ready: Callable[[], None]) -> None:
-        pubsub = client.pubsub()
+            by_server.setdefault(places[partition], []).append(channel)
+        links: list[Link] = []
+        pasts: dict[int, Past] = {}
         try:
-            # One at a time: on a cluster, the channels of one command must share a slot.
-            for channel in channels:
-                await pubsub.ssubscribe(channel)
-            ready()
-            quiet = False
-            while True:
-                message = await pubsub.get_message(timeout=PING_S)
-                if message is None:
-                    if quiet:
-                        raise TimeoutError("the feed's connection does not answer")
-                    quiet = True
-                    await pubsub.ping()
-                    continue
-                quiet = False
-                if message["type"] == "smessage":
-                    self._deliver(message["channel"], message["data"])
-        finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            for server, channels in by_server.items():
+                link = await server.listen(self._heard)
+                links.append(link)
+                past = await _past_of(link)
+                # One at a time: on a cluster, the channels of one command must share a slot.
+                answers = await link.run([("SSUBSCRIBE", channel) for channel in channels])
+                for answer in answers:
+                    if isinstance(answer, Refused):
+                        raise StoreError(f"{link.name}: {answer}")
+                pasts.update(dict.fromkeys((self._channels[channel] for channel in channels), past))
+        except BaseException:
+            await _close(links)
+            raise
+        self._compare(pasts)
+        return links
 
-    def _deliver(self, channel: bytes, data: bytes) -> None:
+    def _compare(self, pasts: dict[int, Past]) -> None:
+        before, self._pasts = self._pasts, pasts
+        if before and before != pasts:
+            log.warning("the store may have forgotten writes: all is written again")
+            for _, interrupted in tuple(self._followers.values()):
+                interrupted()
+
+    async def _watch(self, links: list[Link]) -> str:
+        """Wait until one connection is lost; the reason."""
+        while True:
+            lost, _ = await asyncio.wait([link.lost for link in links], timeout=PING_S, return_when="FIRST_COMPLETED")
+            if lost:
+                return next(link.ended for link in links if link.lost in lost)
+            try:
+                for link in links:
+                    await link.run([("PING",)])
+            except StoreError as error:
+                return error.detail
+
+    def _heard(self, message: list[Any]) -> None:
+        kind, channel, data = message
+        if kind != b"smessage":
+            # Its partition is with another server from now on: all is subscribed anew.
+            raise StoreError(f"the channel {channel.decode()} has moved")
         entry = read_message(self._channels[channel], data)
         for listener, _ in tuple(self._followers.values()):
             listener(entry)
+
+
+async def _past_of(link: Link) -> Past:
+    """The process, and the data's history: a new one begins when a replica takes over or copies another's data."""
+    text = await ask(link, "INFO", "server", "replication")
+    fields = dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
+    return fields[b"run_id"], fields[b"master_replid"]
+
+
+async def _close(links: list[Link]) -> None:
+    for link in links:
+        link.close()
+        await link.lost

@@ -1,9 +1,13 @@
 """The scripts by name, and the keys of a partition in the order the scripts know them."""
 
+from binascii import crc_hqx
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+
+SLOTS = 16_384
+"""Of a Redis cluster."""
 
 FOLDER = files("adsum.adapters.redis") / "lua"
 
@@ -27,3 +31,8 @@ def keys_of(prefix: str, partition: int) -> tuple[str, ...]:
     """KEYS 1 to 7 of every script: users, state, feed, deadlines, leases, lanes, channel."""
     tag = f"{prefix}:{{{partition}}}"
     return tuple(f"{tag}:{name}" for name in ("users", "state", "feed", "deadlines", "leases", "lanes", "channel"))
+
+
+def slot_of(partition: int) -> int:
+    """The cluster slot of a partition's keys: CRC-16 (XMODEM) of their hash tag."""
+    return crc_hqx(str(partition).encode(), 0) % SLOTS

@@ -18,8 +18,11 @@ from adsum.adapters.redis.codec import (
     split_mask,
 )
 from adsum.adapters.redis.feed import FeedReader
+from adsum.adapters.redis.reads import SharedReads
 from adsum.adapters.redis.scripts import script
-from adsum.adapters.redis.shards import Call, ClusterServers, Servers, SingleServer, Trips
+from adsum.adapters.redis.server import LinkOptions
+from adsum.adapters.redis.servers import servers_of
+from adsum.adapters.redis.trips import Call, Trips
 from adsum.adapters.redis.url import StoreUrl
 from adsum.core.partition import user_hash
 from adsum.domain.errors import ArgumentError
@@ -41,13 +44,19 @@ LAYOUT = "1"
 
 @dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """`prefix` begins every key; `timed_ttl_ms` and `history` as for any store; `timeout_ms` bounds each trip."""
+    """`prefix` begins every key; `timed_ttl_ms` and `history` as for any store.
+
+    `timeout_ms` bounds each trip. A server that fails is tried again after `retry_min_ms`,
+    doubling to `retry_max_ms`; until then callers fail at once.
+    """
 
     prefix: str = "adsum"
     partitions: int = 64
     timed_ttl_ms: int = 1_800_000
     history: int = 1_024
     timeout_ms: int = 1_000
+    retry_min_ms: int = 50
+    retry_max_ms: int = 5_000
 
 
 class RedisStore:
@@ -55,12 +64,11 @@ class RedisStore:
 
     def __init__(self, url: StoreUrl, options: RedisOptions) -> None:
         self._options = options
-        timeout_s = options.timeout_ms / 1000
-        self._servers: Servers = (
-            ClusterServers(url, timeout_s, options.prefix) if url.cluster else SingleServer(url, timeout_s)
-        )
-        self._trips = Trips(self._servers, options.prefix, timeout_s)
+        links = LinkOptions(options.timeout_ms, options.retry_min_ms, options.retry_max_ms)
+        self._servers = servers_of(url, links)
+        self._trips = Trips(self._servers, options.prefix, links.limit_s)
         self._feed = FeedReader(self._servers, options.prefix, options.partitions)
+        self._reads = SharedReads(self._read)
 
     @property
     def partitions(self) -> int:
@@ -113,20 +121,7 @@ class RedisStore:
 
     async def read(self, user_ids: Sequence[str]) -> list[Reading]:
         """The platforms of each user, in the order asked, offline users included."""
-        parts: dict[int, list[str]] = {}
-        for user_id in dict.fromkeys(user_ids):
-            parts.setdefault(self._place(user_id), []).append(user_id)
-        groups = [
-            (partition, users[start : start + USERS_A_CALL])
-            for partition, users in parts.items()
-            for start in range(0, len(users), USERS_A_CALL)
-        ]
-        answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in groups])
-        readings: dict[str, Reading] = {}
-        for (_, users), (version, *records) in zip(groups, answers, strict=True):
-            at = parse_version(version)
-            readings.update((u, Reading(read_record(r), at)) for u, r in zip(users, records, strict=True))
-        return [readings[user_id] for user_id in user_ids]
+        return await self._reads.read(user_ids)
 
     async def page(self, cursor: int, limit: int) -> Page:
         """A scan of one partition after the other; the cursor is (scan cursor) x (partitions) + (partition)."""
@@ -194,7 +189,24 @@ class RedisStore:
     async def close(self) -> None:
         """Close every connection."""
         await self._feed.stop()
+        await self._reads.close()
         await self._servers.close()
+
+    async def _read(self, user_ids: Sequence[str]) -> dict[str, Reading]:
+        parts: dict[int, list[str]] = {}
+        for user_id in user_ids:
+            parts.setdefault(self._place(user_id), []).append(user_id)
+        groups = [
+            (partition, users[start : start + USERS_A_CALL])
+            for partition, users in parts.items()
+            for start in range(0, len(users), USERS_A_CALL)
+        ]
+        answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in groups])
+        readings: dict[str, Reading] = {}
+        for (_, users), (version, *records) in zip(groups, answers, strict=True):
+            at = parse_version(version)
+            readings.update((u, Reading(read_record(r), at)) for u, r in zip(users, records, strict=True))
+        return readings
 
     def _place(self, user_id: str) -> int:
         return user_hash(user_id) % self.partitions
@@ -229,13 +241,12 @@ class RedisStore:
 _CENSUS = (("HLEN", USERS), ("HGETALL", STATE))
 
 
-def _pairs(flat: dict[Any, Any] | list[Any]) -> Iterable[tuple[Any, Any]]:
-    """Field and value of a hash, which redis-py gives as a dict for the commands it knows and flat for scripts."""
-    if isinstance(flat, dict):
-        return flat.items()
+def _pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
+    """Field and value of what Redis gives flat."""
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _entry(partition: int, row: tuple[bytes, dict[bytes, bytes]]) -> FeedEntry:
-    version, fields = row
+def _entry(partition: int, row: tuple[bytes, list[bytes]]) -> FeedEntry:
+    version, flat = row
+    fields = dict(_pairs(flat))
     return read_entry(partition, version, fields[b"p"], fields[b"o"], fields[b"c"])

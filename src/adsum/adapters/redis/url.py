@@ -4,7 +4,9 @@
     redis+cluster://[USER:PASSWORD@]HOST[:PORT][,HOST…]      a cluster, any of its nodes
     redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST…]/SERVICE[/DB]
 
-`rediss` instead of `redis` for TLS. `valkey` may be said for `redis`.
+`rediss` instead of `redis` for TLS, by the system's certificates or those of a file:
+`?ca=/path/to/ca.pem` at the end. `valkey` may be said for `redis`. A login is the
+server's; Sentinels are asked without one.
 """
 
 import re
@@ -15,7 +17,7 @@ from adsum.domain.errors import ArgumentError
 
 PORT = 6379
 SENTINEL_PORT = 26379
-_FORM = re.compile(r"(redis|valkey)(s?)(\+cluster|\+sentinel)?://(?:([^@/]*)@)?([^/?#]+)(?:/([^?#]*))?")
+_FORM = re.compile(r"(redis|valkey)(s?)(\+cluster|\+sentinel)?://(?:([^@/]*)@)?([^/?#]+)(?:/([^?#]*))?(?:\?ca=([^?#&]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class StoreUrl:
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    ca_file: str = ""
 
 
 def parse_store_url(text: str) -> StoreUrl:
@@ -36,7 +39,7 @@ def parse_store_url(text: str) -> StoreUrl:
     found = _FORM.fullmatch(text)
     if not found:
         raise ArgumentError("the store URL is not of a known form, such as redis://HOST:6379/0")
-    _, tls, kind, login, hosts, path = found.groups()
+    _, tls, kind, login, hosts, path, ca_file = found.groups()
     user, _, password = (login or "").partition(":")
     steps = (path or "").strip("/").split("/") if path else []
     service = ""
@@ -48,6 +51,8 @@ def parse_store_url(text: str) -> StoreUrl:
         raise ArgumentError("a cluster has no numbered databases: leave out what follows the hosts")
     if len(steps) > 1 or (steps and not steps[0].isdecimal()):
         raise ArgumentError("the store URL ends with a database number, such as /0")
+    if ca_file and not tls:
+        raise ArgumentError("?ca= is for TLS: write rediss:// instead of redis://")
     default = SENTINEL_PORT if kind == "+sentinel" else PORT
     addresses = tuple(_address(host, default) for host in hosts.split(","))
     if kind is None and len(addresses) > 1:
@@ -60,6 +65,7 @@ def parse_store_url(text: str) -> StoreUrl:
         db=int(steps[0]) if steps else 0,
         username=unquote(user) or None,
         password=unquote(password) or None,
+        ca_file=unquote(ca_file or ""),
     )
 
 

@@ -15,6 +15,9 @@ import grpc.aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
+MAX_WATCHES = 100
+"""Watches at a time: each is a call under way, of which the server takes only so many, and asks for no token."""
+
 Context = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
 
@@ -26,6 +29,7 @@ class Health(HealthServicer):
         self._status: int = HealthCheckResponse.NOT_SERVING
         self._stopping = False
         self._changed = asyncio.Event()
+        self._watches = 0
 
     def set_serving(self, *, serving: bool) -> None:
         """Change the state, for all services. Without effect once stopping."""
@@ -48,16 +52,25 @@ class Health(HealthServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         return HealthCheckResponse(status=self._status)
 
-    async def Watch(  # noqa: N802
-        self,
-        request: HealthCheckRequest,
-        context: Context,  # noqa: ARG002 - the interface's
-    ) -> AsyncIterator[HealthCheckResponse]:
-        """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here."""
+    async def Watch(self, request: HealthCheckRequest, context: Context) -> AsyncIterator[HealthCheckResponse]:  # noqa: N802
+        """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here.
+
+        RESOURCE_EXHAUSTED beyond `MAX_WATCHES`.
+        """
+        if self._watches >= MAX_WATCHES:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many health watches")
+        self._watches += 1
+        try:
+            async for response in self._states(request.service):
+                yield response
+        finally:
+            self._watches -= 1
+
+    async def _states(self, service: str) -> AsyncIterator[HealthCheckResponse]:
         told: int | None = None
         while True:
             changed = self._changed
-            status = self._status if request.service in self._services else HealthCheckResponse.SERVICE_UNKNOWN
+            status = self._status if service in self._services else HealthCheckResponse.SERVICE_UNKNOWN
             if status != told:
                 yield HealthCheckResponse(status=status)
                 told = status

@@ -36,12 +36,15 @@ class RpcServer:
         self._health = Health(HEALTH_SERVICES)
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, address: str) -> int:
-        """Listen on `HOST:PORT` (port 0: any free one); the port. Raises `OSError` if it can't be had."""
+    async def start(self, address: str, *, shared: bool = False) -> int:
+        """Listen on `HOST:PORT` (port 0: any free one); the port. Raises `OSError` if it can't be had.
+
+        `shared`: other processes listen on it too, and the system spreads connections over all.
+        """
         server = grpc.aio.server(
             options=(
-                # Otherwise two services on one port start without an error, and each gets some of the calls.
-                ("grpc.so_reuseport", 0),
+                # Its default is to share: two services on one port would start without an error.
+                ("grpc.so_reuseport", int(shared)),
                 ("grpc.max_receive_message_length", self._limits.max_request_bytes),
             ),
             maximum_concurrent_rpcs=self._limits.max_concurrent_calls,

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from adsum.adapters.memory import MemoryStore
+from adsum.adapters.rpc import health
 from adsum.adapters.rpc.server import RpcLimits, RpcServer
 from adsum.adapters.rpc.user import UserService
 from adsum.domain.presence import Reading
@@ -101,6 +102,29 @@ async def test_a_health_watcher_that_takes_no_data_delays_nobody(service: UserSe
         assert (await anext(news)).status == NOT_SERVING
         await server.stop(0.05)
     await stuck.close()
+
+
+async def test_health_watchers_leave_room_for_calls(service: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches are calls under way and ask for no token: only so many get in, and those that end make room."""
+    monkeypatch.setattr(health, "MAX_WATCHES", 2)
+    server = RpcServer(service, RpcLimits(max_concurrent_calls=5))
+    port = await server.start("127.0.0.1:0")
+    async with asyncio.timeout(10), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        watches = [watch_health(channel, "") for _ in range(2)]
+        for watch in watches:
+            assert (await anext(aiter(watch))).status == NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(watch_health(channel, "")))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await health_of(channel, "") == NOT_SERVING
+        watches[0].cancel()
+        while True:
+            try:
+                assert (await anext(aiter(watch_health(channel, "")))).status == NOT_SERVING
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.01)
+    await server.stop(0)
 
 
 async def test_reflection_tells_the_methods(channel: grpc.aio.Channel) -> None:

@@ -150,6 +150,10 @@ async def test_subscribing_tells_the_present_and_cancelling_nothing(channel: grp
             "unknown genre 0: use 1 (subscribe) or 2 (cancel)",
         ),
         (pb.getSubscribeUsersStatusReq(), "userID is empty"),
+        (
+            pb.setUserStatusReq(userID="ann", status=1, platformID=1, connID="c" * 257),
+            "connID is longer than 256 bytes",
+        ),
     ],
     ids=lambda value: value.DESCRIPTOR.name if isinstance(value, Message) else None,
 )

@@ -1,0 +1,48 @@
+"""One page of metrics made of those of several processes.
+
+Invariant: every sample of every page is there, with the label `process` to tell
+whose it is; the samples of one metric stand together under one description, as
+Prometheus' text format (0.0.4) asks.
+"""
+
+from collections.abc import Iterable, Mapping
+
+LABEL = "process"
+
+
+def merge_pages(pages: Mapping[str, str]) -> str:
+    """The page of all; `pages` has the text of each by the label's value, which needs no escaping."""
+    descriptions: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
+    for name, page in pages.items():
+        for metric, description, lines in _metrics(page):
+            descriptions.setdefault(metric, description)
+            samples.setdefault(metric, []).extend(_labelled(line, name) for line in lines)
+    lines = [line for metric, head in descriptions.items() for line in (*head, *samples[metric])]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _metrics(page: str) -> Iterable[tuple[str, list[str], list[str]]]:
+    """Name, description (HELP and TYPE) and samples of each metric, as the library writes them one after another."""
+    metric, description, samples = "", list[str](), list[str]()
+    for line in page.splitlines():
+        if not line.startswith("#"):
+            samples.append(line)
+            continue
+        _, _, named, *_ = line.split(" ", 3)
+        if named != metric:
+            if metric:
+                yield metric, description, samples
+            metric, description, samples = named, [], []
+        description.append(line)
+    if metric:
+        yield metric, description, samples
+
+
+def _labelled(sample: str, name: str) -> str:
+    """A sample with one more label; a metric's name has neither brace nor space."""
+    bare, brace, rest = sample.partition("{")
+    if brace:
+        return f'{bare}{{{LABEL}="{name}",{rest}'
+    metric, _, value = sample.partition(" ")
+    return f'{metric}{{{LABEL}="{name}"}} {value}'

@@ -1,0 +1,122 @@
+"""Trips to the servers: what goes to one server goes together.
+
+Invariant: `Trips.run` sends the calls for one server in one trip, in order, and
+answers every call or raises `StoreError` within its time limit.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adsum.adapters.redis.link import Command, Refused
+from adsum.adapters.redis.scripts import Script, keys_of
+from adsum.adapters.redis.server import Server
+from adsum.adapters.redis.servers import Servers
+from adsum.domain.errors import LeaseLost, StoreError
+
+ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MASTERDOWN", "LOADING", "NOREPLICAS")
+"""Answers that say that a partition is, or will soon be, with another server."""
+
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script for one partition, or with a name instead a plain command on one of its keys (an index)."""
+
+    partition: int
+    script: Script | str
+    args: tuple[Any, ...] = ()
+    key: int = 0
+
+
+class Trips:
+    """Runs calls, each server's in one trip, all within `limit_s`."""
+
+    def __init__(self, servers: Servers, prefix: str, limit_s: float) -> None:
+        self._servers = servers
+        self._prefix = prefix
+        self._limit_s = limit_s
+        self._keys: dict[int, tuple[str, ...]] = {}
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """The answer of each call. Raises `LeaseLost`, `StoreError`.
+
+        A call that found its partition elsewhere, or whose connection was lost, goes once
+        more: every call may be repeated without harm.
+        """
+        try:
+            async with asyncio.timeout(self._limit_s):
+                answers = await self._run(calls)
+                failed = [i for i, answer in enumerate(answers) if _may_be_elsewhere(answer)]
+                if failed:
+                    await self._servers.refresh()
+                    again = await self._run([calls[i] for i in failed])
+                    for i, answer in zip(failed, again, strict=True):
+                        answers[i] = answer
+        except TimeoutError:
+            raise StoreError(f"the store did not answer within {self._limit_s:g} s") from None
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise _as_ours(answer)
+        return answers
+
+    async def _run(self, calls: Sequence[Call]) -> list[Any]:
+        places = await self._servers.of({call.partition for call in calls})
+        trips: dict[Server, list[int]] = {}
+        for i, call in enumerate(calls):
+            trips.setdefault(places[call.partition], []).append(i)
+        answers: list[Any] = [None] * len(calls)
+
+        async def trip(server: Server, indexes: list[int]) -> None:
+            found = await self._trip(server, [calls[i] for i in indexes])
+            for i, answer in zip(indexes, found, strict=True):
+                answers[i] = answer
+
+        if len(trips) == 1:
+            await trip(*next(iter(trips.items())))
+        else:
+            await asyncio.gather(*(trip(server, indexes) for server, indexes in trips.items()))
+        return answers
+
+    async def _trip(self, server: Server, calls: Sequence[Call]) -> list[Any]:
+        commands = [self._command(call) for call in calls]
+        try:
+            link = await server.link()
+            answers = await link.run(commands)
+            unknown = [i for i, answer in enumerate(answers) if _is_refused(answer, "NOSCRIPT")]
+            if unknown:
+                texts = {call.script.text for i in unknown if isinstance((call := calls[i]).script, Script)}
+                loading: list[Command] = [("SCRIPT", "LOAD", text) for text in texts]
+                again = await link.run([*loading, *(commands[i] for i in unknown)])
+                for i, answer in zip(unknown, again[len(loading) :], strict=True):
+                    answers[i] = answer
+        except StoreError as error:
+            # The other servers' trips go on: their outcome is known, and this one's is not.
+            return [error] * len(calls)
+        return answers
+
+    def _command(self, call: Call) -> Command:
+        keys = self._keys.get(call.partition)
+        if keys is None:
+            keys = self._keys[call.partition] = keys_of(self._prefix, call.partition)
+        if isinstance(call.script, Script):
+            return ("EVALSHA", call.script.sha, len(keys), *keys, *call.args)
+        return (call.script, keys[call.key], *call.args)
+
+
+def _is_refused(answer: object, *codes: str) -> bool:
+    return isinstance(answer, Refused) and str(answer).startswith(codes)
+
+
+def _may_be_elsewhere(answer: object) -> bool:
+    return isinstance(answer, StoreError) or _is_refused(answer, *ELSEWHERE)
+
+
+def _as_ours(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    if _is_refused(error, "LEASELOST"):
+        return LeaseLost("the lease of this holder has ended")
+    return StoreError(f"the store refused: {str(error)[:MAX_TEXT]}")

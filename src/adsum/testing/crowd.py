@@ -1,0 +1,226 @@
+"""The clients and API callers of the simulated world: they do what the plan says, and come back after a crash."""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+from adsum.domain.errors import StoreError
+from adsum.domain.presence import OFFLINE, ONLINE, Cause
+from adsum.testing.audit import Audit
+from adsum.testing.client import Connection, State
+from adsum.testing.loop import VirtualLoop
+from adsum.testing.node import Node
+from adsum.testing.plan import Act, Operation
+from adsum.testing.trace import Trace
+
+PLATFORM_IDS = (1, 2, 5)
+ASK_AGAIN_S = 0.5
+
+
+class Crowd:
+    """Connections by what they do. `pick_node` gives a node that takes connections, if there is one."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        trace: Trace,
+        audit: Audit,
+        chance: Random,
+        users: int,
+        pick_node: Callable[[int], Node | None],
+    ) -> None:
+        self.connections: list[Connection] = []
+        self._loop = loop
+        self._trace = trace
+        self._audit = audit
+        self._chance = chance
+        self._users = [f"u{index}" for index in range(users)]
+        self._pick_node = pick_node
+        self._serial = 0
+        self._subscribed: dict[tuple[str, str], dict[str, None]] = {}
+        self._quiet = False
+        self._acts: Mapping[Act, Callable[[Sequence[int]], None]] = {
+            Act.CONNECT: self._connect,
+            Act.LEAVE: self._leave,
+            Act.BLINK: self._blink,
+            Act.MOVE: self._move,
+            Act.WATCH: self._watch,
+            Act.UNWATCH: self._unwatch,
+            Act.SUBSCRIBE: self._subscribe,
+            Act.CANCEL: self._cancel,
+            Act.SET: self._set,
+            Act.UNSET: self._unset,
+            Act.QUERY: self._query,
+            Act.STALL: self._stall,
+        }
+
+    def perform(self, operation: Operation) -> None:
+        """Do one act of the plan, as far as those whom it needs are there."""
+        self._acts[operation.act](operation.picks)
+
+    def alive(self) -> list[Connection]:
+        """The connections that are there, or are about to be."""
+        self.connections = [c for c in self.connections if c.state is not State.OVER and not c.node.gone]
+        return self.connections
+
+    def masks(self) -> dict[str, int]:
+        """Who is connected, on which platforms."""
+        masks: dict[str, int] = {}
+        for connection in self.alive():
+            masks[connection.user_id] = masks.get(connection.user_id, 0) | 1 << connection.platform_id
+        return masks
+
+    def node_lost(self, node: Node) -> None:
+        """A node died: its clients notice by and by, and most come back somewhere else."""
+        for connection in self.connections:
+            if connection.node is node and connection.state is not State.OVER:
+                connection.state = State.OVER
+                self._come_back(connection)
+
+    def leave_all(self) -> None:
+        """Everyone leaves, for good."""
+        self._quiet = True
+        for connection in self.alive():
+            self._send(connection, connection.leave)
+        for name, subscriber in list(self._subscribed):
+            self._end_subscriptions(name, subscriber)
+
+    # Connecting
+
+    def _open(self, node: Node, user_id: str, platform_id: int) -> Connection:
+        self._serial += 1
+        heard, over = self._audit.heard, self._come_back
+        connection = Connection(f"c{self._serial}", node, user_id, platform_id, heard, over)
+        connection.subscribed.update(self._subscribed.get((node.name, user_id), {}))
+        self.connections.append(connection)
+        self._trace.note(connection.name, f"connects {user_id} on {platform_id} to {node.name}")
+        self._send(connection, connection.open)
+        return connection
+
+    def _send(self, connection: Connection, what: Callable[[], None], delay_s: float = 0.001) -> None:
+        connection.node.process.call_later(delay_s, what)
+
+    def _come_back(self, lost: Connection) -> None:
+        if lost.kicked or self._quiet or self._chance.random() < 0.2:
+            return
+        watched = tuple(lost.watched)
+        pick = self._chance.randrange(1 << 16)
+
+        def again() -> None:
+            node = None if self._quiet else self._pick_node(pick)
+            if node is not None:
+                connection = self._open(node, lost.user_id, lost.platform_id)
+                if watched:
+                    self._send(connection, lambda: connection.watch(watched), 0.002)
+
+        self._loop.call_later(self._chance.choice((0.005, 0.3, 2)) * self._chance.random(), again)
+
+    def _connect(self, picks: Sequence[int]) -> None:
+        if node := self._pick_node(picks[0]):
+            self._open(node, self._user(picks[1]), PLATFORM_IDS[picks[2] % len(PLATFORM_IDS)])
+
+    def _leave(self, picks: Sequence[int]) -> None:
+        if connection := self._connection(picks[0]):
+            self._trace.note(connection.name, "leaves")
+            self._send(connection, connection.leave)
+
+    def _blink(self, picks: Sequence[int]) -> None:
+        if node := self._pick_node(picks[0]):
+            connection = self._open(node, self._user(picks[1]), PLATFORM_IDS[picks[2] % len(PLATFORM_IDS)])
+            self._send(connection, connection.leave, 0.0011 + picks[3] % 5 / 1000)
+
+    def _move(self, picks: Sequence[int]) -> None:
+        connection, node = self._connection(picks[0]), self._pick_node(picks[1])
+        if connection and node:
+            # Negative: the old one closes first.
+            overlap_s = (-0.003, 0.0, 0.002, 0.05)[picks[2] % 4]
+            self._open(node, connection.user_id, connection.platform_id)
+            self._send(connection, connection.leave, max(0.001 + overlap_s, 0))
+
+    def _stall(self, picks: Sequence[int]) -> None:
+        if connection := self._connection(picks[0]):
+            self._send(connection, connection.stall)
+            self._send(connection, connection.take_again, 0.01 + picks[1] % 1000 / 1000)
+
+    # Watching
+
+    def _watch(self, picks: Sequence[int]) -> None:
+        if connection := self._connection(picks[0]):
+            users = self._some(picks[1:])
+            self._send(connection, lambda: connection.watch(users))
+
+    def _unwatch(self, picks: Sequence[int]) -> None:
+        if connection := self._connection(picks[0]):
+            users = list(connection.watched)[: 1 + picks[1] % 3]
+            self._send(connection, lambda: connection.unwatch(users))
+
+    def _subscribe(self, picks: Sequence[int]) -> None:
+        if node := self._pick_node(picks[0]):
+            node.process.spawn(self._ask_subscribe(node, self._user(picks[1]), self._some(picks[2:])))
+
+    async def _ask_subscribe(self, node: Node, subscriber: str, users: Sequence[str]) -> None:
+        try:
+            statuses = await node.presence.subscribe(subscriber, users)
+        except StoreError:
+            return
+        self._subscribed.setdefault((node.name, subscriber), {}).update(dict.fromkeys(users))
+        for connection in self.alive():
+            if connection.node is node and connection.user_id == subscriber:
+                connection.subscribed.update(dict.fromkeys(users))
+                for user_id, mask in statuses:
+                    self._audit.heard(connection, user_id, mask)
+
+    def _cancel(self, picks: Sequence[int]) -> None:
+        subscribed = list(self._subscribed)
+        if subscribed:
+            self._end_subscriptions(*subscribed[picks[0] % len(subscribed)])
+
+    def _end_subscriptions(self, name: str, subscriber: str) -> None:
+        node = next((c.node for c in self.connections if c.node.name == name), None)
+        users = list(self._subscribed.pop((name, subscriber)))
+        for connection in self.connections:
+            if connection.node.name == name and connection.user_id == subscriber:
+                connection.subscribed.clear()
+                for user_id in users:
+                    connection.forget(user_id)
+        if node is not None:
+            node.watching.cancel(subscriber, users)
+
+    # API callers
+
+    def _set(self, picks: Sequence[int], status: int = ONLINE) -> None:
+        if node := self._pick_node(picks[0]):
+            user_id, platform_id = self._user(picks[1]), PLATFORM_IDS[picks[2] % len(PLATFORM_IDS)]
+            node.process.spawn(self._ask_set(node, user_id, status, platform_id))
+
+    def _unset(self, picks: Sequence[int]) -> None:
+        self._set(picks, OFFLINE)
+
+    async def _ask_set(self, node: Node, user_id: str, status: int, platform_id: int) -> None:
+        try:
+            await node.presence.set_status(user_id, status, platform_id, Cause())
+        except StoreError as error:
+            self._trace.note(node.name, f"setting {user_id} fails: {error}")
+
+    def _query(self, picks: Sequence[int]) -> None:
+        if node := self._pick_node(picks[0]):
+            node.process.spawn(self._ask_query(node, self._some(picks[1:])))
+
+    async def _ask_query(self, node: Node, users: Sequence[str]) -> None:
+        asked_s = self._loop.time()
+        try:
+            statuses = await node.presence.statuses(users)
+        except StoreError:
+            return
+        self._audit.answered(asked_s, statuses)
+
+    # Choosing
+
+    def _user(self, pick: int) -> str:
+        return self._users[pick % len(self._users)]
+
+    def _some(self, picks: Sequence[int]) -> list[str]:
+        return list(dict.fromkeys(self._user(pick) for pick in picks[: 1 + picks[-1] % len(picks)]))
+
+    def _connection(self, pick: int) -> Connection | None:
+        alive = self.alive()
+        return alive[pick % len(alive)] if alive else None

@@ -1,0 +1,272 @@
+"""One gateway of the simulation: the production services, wired as in production, as a process that can die.
+
+Simulated are what is outside: its store's connection, its clients, the receiver of its
+webhooks. Heartbeats are not: the simulation ends connections itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from adsum.core.opids import OpIds
+from adsum.core.registry import Registry
+from adsum.core.session import Session
+from adsum.core.writer import Writer, WriterOptions
+from adsum.domain.errors import NetworkError, StoreError, TokenMalformed
+from adsum.domain.identity import Identity
+from adsum.domain.login import LoginPolicy
+from adsum.domain.platforms import PRESETS, PlatformRegistry, ids_of
+from adsum.domain.presence import FeedEntry
+from adsum.ports import Hook
+from adsum.service.flusher import Flusher
+from adsum.service.gateway import Gateway, GatewayOptions
+from adsum.service.keeper import Keeper, KeeperOptions
+from adsum.service.presence import Presence, PresenceLimits
+from adsum.service.relay import Relay
+from adsum.service.watching import Watching, WatchingLimits
+from adsum.service.webhooks import OFFLINE_COMMAND, ONLINE_COMMAND, WebhookOptions, Webhooks
+from adsum.testing.loop import LoopClock, Process, VirtualLoop
+from adsum.testing.store import SimulatedStore
+from adsum.testing.trouble import Trouble
+
+PLATFORMS = PlatformRegistry(PRESETS["openim"])
+LOTS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Sizes and times of a node, as configuration has them; `store_timeout_ms` bounds each call of the store."""
+
+    writer: WriterOptions
+    keeper: KeeperOptions
+    policy: LoginPolicy
+    flush_max_wait_ms: int
+    look_interval_ms: int
+    grace_ms: int
+    store_timeout_ms: int
+    max_attempts: int = 1_000
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def connections(self, opened: int, closed: int) -> None:
+        """Connections opened and closed."""
+
+    def refused(self, reason: str) -> None:
+        """A handshake refused."""
+
+    def closed_by_us(self, reason: str) -> None:
+        """A connection the gateway closed."""
+
+    def changes(self, online: int, offline: int) -> None:
+        """Users that came online and went offline."""
+
+    def query(self, method: str, outcome: str, seconds: float) -> None:
+        """One call of the API."""
+
+    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, ok: bool) -> None:  # noqa: FBT001
+        """One write of a worker."""
+
+    def renewal(self, *, ok: bool) -> None:
+        """One renewal of the lease tried."""
+
+    def feed_gap(self) -> None:
+        """The feed of a partition had a hole."""
+
+    def pushed(self, frames: int, merged: int) -> None:
+        """Frames pushed to watchers."""
+
+    def hook(self, outcome: str) -> None:
+        """A webhook's outcome."""
+
+
+class SpokenTokens:
+    """An authenticator that believes what a token says: `USER/PLATFORM/SERIAL`."""
+
+    def verify(self, token: str) -> Identity:
+        """The identity a token claims."""
+        try:
+            user_id, platform_id, _ = token.split("/")
+            return Identity(user_id, int(platform_id), token.encode(), 0)
+        except ValueError:
+            raise TokenMalformed("not USER/PLATFORM/SERIAL") from None
+
+
+class Receiver:
+    """Where a node's webhooks go. `down`: faults that keep it from answering; answers get lost then, too."""
+
+    def __init__(self, chance: Random) -> None:
+        self.heard: list[Hook] = []
+        self.down = 0
+        self._chance = chance
+
+    async def deliver(self, hook: Hook) -> None:
+        """Take a webhook; its answer may get lost."""
+        await asyncio.sleep(self._chance.uniform(0.0005, 0.02))
+        if self.down and self._chance.random() < 0.6:
+            raise NetworkError("the receiver does not answer")
+        self.heard.append(hook)
+        if self.down and self._chance.random() < 0.5:
+            raise NetworkError("the receiver's answer got lost")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Told:
+    """What a node's relay passed on, and whether it did so whole and in order.
+
+    `expected` has, for each user and platform, the webhooks that must be heard.
+    """
+
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        self.expected: dict[tuple[str, int], list[tuple[str, str]]] = {}
+        self.gaps = 0
+        """How often a partition was read anew because its feed could not be had whole."""
+        self._complain = complain
+        self._versions: dict[int, int] = {}
+
+    def on_feed(self, entry: FeedEntry) -> None:
+        """Take note of an entry; a `FeedListener`."""
+        last = self._versions.get(entry.partition)
+        if last is not None and entry.before != last:
+            self._complain(f"the relay told partition {entry.partition}: {entry.before}->{entry.version} after {last}")
+        self._versions[entry.partition] = entry.version
+
+    def expect(self, entry: FeedEntry) -> None:
+        """Webhooks must be heard of this entry."""
+        for change in entry.changes:
+            for command, mask in (
+                (OFFLINE_COMMAND, change.before & ~change.after),
+                (ONLINE_COMMAND, change.after & ~change.before),
+            ):
+                for platform_id in ids_of(mask):
+                    hooks = self.expected.setdefault((change.user_id, platform_id), [])
+                    hooks.append((command, entry.op_id))
+
+    def gap(self, partition: int) -> None:
+        """What was missed of a partition is read anew: the chain begins again."""
+        self.gaps += 1
+        self._versions.pop(partition, None)
+
+
+class Node:
+    """A gateway process: `name` is its own, never used again."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        process: Process,
+        store: SimulatedStore,
+        options: NodeOptions,
+        chance: Random,
+        trouble: Trouble,
+        complain: Callable[[str], None],
+    ) -> None:
+        self.name = name = process.name
+        self.process = process
+        self.store = store
+        self.trouble = trouble
+        self.ready = False
+        """Whether it has started, and has not begun to stop."""
+        self.clock = LoopClock(loop, chance.randrange(1_000_000))
+        self.held: dict[tuple[str, int], float] = {}
+        """Since when each user has been connected on each platform here."""
+        self._loop = loop
+        next_op_id = OpIds(name)
+        meter = NoMeter()
+        self.registry = Registry(options.policy, LOTS, LOTS)
+        self.writer = Writer("", options.writer, chance.getrandbits(64), next_op_id)
+        self.flusher = Flusher(
+            self.writer, self.registry, store, self.clock, meter, options.flush_max_wait_ms, chance.random
+        )
+        self.watching = Watching(store, self.registry.sessions, meter, WatchingLimits(LOTS, LOTS))
+        self.receiver = Receiver(chance)
+        hooks = WebhookOptions(retry_min_ms=50, retry_max_ms=1_000, max_attempts=options.max_attempts, concurrency=4)
+        self.webhooks = Webhooks(self.receiver, meter, self.clock, PLATFORMS, hooks, chance.random)
+        self.told = Told(lambda what: complain(f"{name}: {what}"))
+        self.relay = Relay(
+            store,
+            [self.told.on_feed, self.watching.on_feed, self._on_own],
+            self._resync,
+            meter,
+            options.look_interval_ms,
+            self.flusher.lease_lost.set,
+            options.grace_ms,
+        )
+        self.keeper = Keeper(store, self.flusher, self.clock, meter, options.keeper, OpIds(f"{name}h"), next_op_id)
+        self.gateway = Gateway(
+            self.registry,
+            self.flusher,
+            self.watching,
+            SpokenTokens(),
+            PLATFORMS,
+            self.clock,
+            meter,
+            GatewayOptions(),
+            OpIds(f"{name}c"),
+            self._kicked,
+        )
+        self.presence = Presence(store, self.watching, PLATFORMS, PresenceLimits(), next_op_id)
+
+    async def start(self) -> None:
+        """Start as the service does; a node that can't, dies."""
+        try:
+            await self.store.open()
+            await self.relay.start()
+            await self.keeper.start()
+        except StoreError:
+            self.die()
+            return
+        self.flusher.start()
+        self.webhooks.start()
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Stop as the service does, then die."""
+        self.ready = False
+        await self.gateway.drain(0)
+        await self.flusher.settle(2_000)
+        await self.gateway.stop()
+        await self.flusher.stop()
+        await self.keeper.stop()
+        await self.relay.stop()
+        await self.webhooks.stop(1_000)
+        await self.store.close()
+        self.die()
+
+    def die(self) -> None:
+        """Be gone at once, with all that is connected."""
+        self.ready = False
+        self.store.sever()
+        self.process.kill()
+        self.held.clear()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is dead, or dying."""
+        return self.store.severed
+
+    def reckon(self, user_id: str) -> None:
+        """A user's connections here may have changed: note since when which platform is held."""
+        mask = self.registry.mask(user_id)
+        for user, platform_id in [key for key in self.held if key[0] == user_id]:
+            if not mask >> platform_id & 1:
+                del self.held[user, platform_id]
+        for platform_id in ids_of(mask):
+            self.held.setdefault((user_id, platform_id), self._loop.time())
+
+    def _on_own(self, entry: FeedEntry) -> None:
+        # As in production: every node hears all changes, and the one that wrote it tells each.
+        if entry.op_id.startswith(f"{self.name}-"):
+            self.told.expect(entry)
+            self.webhooks.on_feed(entry)
+
+    async def _resync(self, partition: int, *, restarted: bool) -> None:
+        self.told.gap(partition)
+        await self.watching.resync(partition, restarted=restarted)
+
+    def _kicked(self, session: Session) -> None:
+        self.webhooks.on_kick(session.user_id, session.platform.id, "kick")

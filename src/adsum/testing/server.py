@@ -1,0 +1,179 @@
+"""One server of the simulated store: the embedded engine's logic, which can lose what it knows.
+
+A server has some of the partitions, its own clock, and lives: a new one begins when it
+comes back empty, or a replica takes over that had not yet heard the last writes.
+
+Versions are those of an engine that takes them from its clock, as Redis does: they
+only grow within a life, and another life does not give the same ones again. So a
+follower's position in one life names no place in another.
+"""
+
+import copy
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from adsum.adapters.memory import MemoryStore
+from adsum.core.partition import user_hash
+from adsum.domain.errors import StoreError
+from adsum.domain.presence import FeedEntry, Reading
+from adsum.testing.loop import LoopClock
+
+T = TypeVar("T")
+
+SEQUENCE_BITS = 20
+
+
+def done(call: Coroutine[Any, Any, T]) -> T:
+    """The result of a call that never waits, as none of the memory store's does."""
+    try:
+        call.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("the memory store waited")
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A user's platforms as a node's newest write that landed has them, and when that write was sent."""
+
+    mask: int
+    sent_s: float
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What a server was told in this life, by a way of reckoning that is not the store's.
+
+    `holds`: user -> node -> its newest write. `timed`: (user, platform) -> deadline by
+    the server's clock.
+    """
+
+    holds: dict[str, dict[str, Landed]] = field(default_factory=dict)
+    timed: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _State:
+    store: MemoryStore
+    ledger: Ledger
+    numbers: list[list[int]]
+    """The version told outside for each of the engine's own, by partition."""
+
+
+class Observer(Protocol):
+    """Who is told what happens to a server."""
+
+    def changed(self, server: "Server", entry: FeedEntry) -> None:
+        """An entry was published."""
+        ...
+
+    def reborn(self, server: "Server") -> None:
+        """Another life has begun."""
+        ...
+
+
+class Server:
+    """Server `index` of `count`: it has the partitions p with p % count = index."""
+
+    def __init__(
+        self, index: int, count: int, clock: LoopClock, make: Callable[[LoopClock], MemoryStore], observer: Observer
+    ) -> None:
+        self.index = index
+        self.clock = clock
+        self.life = 1
+        self.down = 0
+        """How many faults keep it from answering."""
+        self.followers: list[Callable[[FeedEntry], None]] = []
+        self._make = make
+        self._observer = observer
+        self._published: list[FeedEntry] = []
+        self._state = self._empty()
+        self._kept: _State | None = None
+        self.partitions = [p for p in range(self.store.partitions) if p % count == index]
+
+    @property
+    def store(self) -> MemoryStore:
+        """The engine, for those who may look inside."""
+        return self._state.store
+
+    @property
+    def ledger(self) -> Ledger:
+        """What it was told in this life."""
+        return self._state.ledger
+
+    def run(self, work: Callable[["Server"], T], note: Callable[["Server"], None] | None) -> T | StoreError:
+        """Carry out a call; `note` writes what it said into the ledger if it was not refused."""
+        try:
+            result = work(self)
+        except StoreError as refusal:
+            return refusal
+        if note is not None:
+            note(self)
+        published, self._published = self._published, []
+        for entry in published:
+            self._observer.changed(self, entry)
+            for follower in self.followers:
+                follower(entry)
+        return result
+
+    # What it loses
+
+    def keep(self) -> None:
+        """Remember the present state, as a replica has it that hears no further write."""
+        self._kept = self._copy(self._state)
+
+    def lose_all(self) -> None:
+        """Come back empty."""
+        self._begin(self._empty())
+
+    def fall_back(self) -> None:
+        """A replica takes over that knows what was kept."""
+        if self._kept is not None:
+            self._begin(self._copy(self._kept))
+
+    def _begin(self, state: _State) -> None:
+        self._state = state
+        self.life += 1
+        self._observer.reborn(self)
+
+    def _empty(self) -> _State:
+        store = self._make(self.clock)
+        store.follow(self._publish)
+        return _State(store, Ledger(), [[0] for _ in range(store.partitions)])
+
+    def _copy(self, state: _State) -> _State:
+        store = copy.deepcopy(state.store, {id(self): self})
+        ledger = Ledger({user: dict(nodes) for user, nodes in state.ledger.holds.items()}, dict(state.ledger.timed))
+        return _State(store, ledger, [list(numbers) for numbers in state.numbers])
+
+    # Versions
+
+    def _publish(self, entry: FeedEntry) -> None:
+        numbers = self._state.numbers[entry.partition]
+        numbers.append(max(numbers[-1] + 1, self.clock.unix_ms() << SEQUENCE_BITS))
+        before, version = numbers[entry.before], numbers[entry.version]
+        self._published.append(FeedEntry(entry.partition, before, version, entry.op_id, entry.changes))
+
+    def versions(self) -> list[int]:
+        """The present version of each partition, those of other servers too (as 0)."""
+        return [numbers[-1] for numbers in self._state.numbers]
+
+    def read(self, user_ids: Sequence[str]) -> list[Reading]:
+        """The platforms of each user, in the order asked."""
+        numbers = self._state.numbers
+        readings = zip(user_ids, done(self.store.read(user_ids)), strict=True)
+        return [
+            Reading(mask, numbers[user_hash(user_id) % len(numbers)][version]) for user_id, (mask, version) in readings
+        ]
+
+    def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
+        """The feed of a partition after `version`; None if it is no longer kept or of another life."""
+        numbers = self._state.numbers[partition]
+        if version not in numbers:
+            return None
+        entries = done(self.store.changes_since(partition, numbers.index(version)))
+        if entries is None:
+            return None
+        return [FeedEntry(partition, numbers[e.before], numbers[e.version], e.op_id, e.changes) for e in entries]

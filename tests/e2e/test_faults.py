@@ -1,0 +1,196 @@
+"""Faults of the real thing, with users coming and going: afterwards not one state is wrong, counted over all.
+
+Short here; `make faults` gives them their full length (FAULTS=long).
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.crowd import until
+from tests.support.population import Population
+from tests.support.proxy import proxy_to
+from tests.support.redis import RedisServer, eventually, redis_cluster, redis_server
+from tests.support.service import RunningService, running_service
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long and how many. Of a lease, renewal is every third."""
+
+    lease_ms: int
+    users: int
+    reconnects_a_second: int
+    churn_s: float
+    outage_s: float
+    cuts_s: float
+
+
+SHORT = Scale(lease_ms=3_000, users=300, reconnects_a_second=60, churn_s=1, outage_s=2, cuts_s=6)
+LONG = Scale(lease_ms=15_000, users=2_000, reconnects_a_second=150, churn_s=10, outage_s=5, cuts_s=30)
+SCALE = LONG if os.environ.get("FAULTS") == "long" else SHORT
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@contextlib.asynccontextmanager
+async def nodes(count: int, store_url: str) -> AsyncIterator[list[RunningService]]:
+    """Services that share a store."""
+    async with contextlib.AsyncExitStack() as stack:
+        flags = (f"--store={store_url}", f"--lease-ttl-ms={SCALE.lease_ms}", "--heartbeat-timeout-ms=600000")
+        starting = [stack.enter_async_context(running_service(*flags)) for _ in range(count)]
+        yield list(await asyncio.gather(*starting))
+
+
+def names(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+async def under_churn(people: Population, fault: Callable[[], Awaitable[None]]) -> None:
+    """Some users stay all along and the others reconnect, before, while and after something fails.
+
+    Nobody hears that one of those who stayed went, and in the end all is as it should be.
+    """
+    stayers, movers = names("stayer", SCALE.users // 3), names("mover", SCALE.users - SCALE.users // 3)
+    await people.settle_in([*stayers, *movers], 20)
+    await people.comes_true()
+    over = asyncio.Event()
+
+    async def play() -> None:
+        await asyncio.sleep(SCALE.churn_s)
+        await fault()
+        await asyncio.sleep(SCALE.churn_s)
+        over.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(play())
+        churn = group.create_task(people.churn(movers, SCALE.reconnects_a_second, over.is_set))
+    assert churn.result()
+    await people.comes_true()
+    assert set(stayers) <= set(people.members), "connections stay, whatever the store does"
+    assert not people.offlines_of(stayers), "who stayed was told to have gone"
+
+
+async def test_killed_gateway_each_user_is_told_offline_once() -> None:
+    """A gateway with 1,000 users is killed: watchers on another hear of each, once, when its lease is over."""
+    async with redis_server() as redis, nodes(2, redis.url) as (doomed, other):
+        users = names("user", 1_000)
+        people = Population([other], seed=1)
+        await people.settle_in(names("stayer", 100), 20)
+        await people.settle_in(users, 0, doomed)
+        watchers = names("watcher", 5)
+        people.watched.update(dict.fromkeys(watchers, users))
+        await people.come_all(watchers)
+        await people.comes_true()
+        doomed.process.kill()
+        assert await until(lambda: not any(user in people.members for user in users))
+        await people.comes_true(20 if SCALE is LONG else 60)
+        assert people.offlines_of(users) == dict.fromkeys(users, len(watchers))
+        assert not people.offlines_of(names("stayer", 100))
+
+
+async def test_a_gateway_that_stood_still_comes_back() -> None:
+    """Stopped for longer than its lease, its users are told offline once; when it goes on, online again."""
+    async with redis_server() as redis, nodes(2, redis.url) as (stopped, other):
+        users, watchers = names("user", 200), names("watcher", 5)
+        people = Population([other], seed=2)
+        await people.settle_in(users, 0, stopped)
+        people.watched.update(dict.fromkeys(watchers, users))
+        await people.come_all(watchers)
+        await people.comes_true()
+        stopped.process.send_signal(signal.SIGSTOP)
+        listeners = [people.members[watcher] for watcher in watchers]
+        told = lambda: all(member.heard[user] == () for member in listeners for user in users)  # noqa: E731
+        assert await until(told)
+        # Some have found another gateway by the time this one goes on, and some have left.
+        for user in users[:80]:
+            people.leave(user)
+        await people.come_all(users[:40])
+        stopped.process.send_signal(signal.SIGCONT)
+        people.nodes.append(stopped)
+        await people.comes_true()
+        assert people.offlines_of(users) == dict.fromkeys(users, len(watchers))
+
+
+async def test_redis_comes_back_empty() -> None:
+    """A store that forgot everything is told everything again."""
+    async with redis_server() as redis, nodes(2, redis.url) as gateways:
+
+        async def fault() -> None:
+            await redis.stop()
+            await redis.start()
+
+        await under_churn(Population(gateways, seed=3), fault)
+
+
+async def test_redis_is_away_for_a_while() -> None:
+    """A store that was away is told what changed meanwhile, and what it forgot."""
+    async with redis_server("--appendonly", "yes") as redis, nodes(2, redis.url) as gateways:
+
+        async def fault() -> None:
+            await redis.stop(gently=True)
+            await asyncio.sleep(SCALE.outage_s)
+            await redis.start()
+
+        await under_churn(Population(gateways, seed=4), fault)
+
+
+async def test_a_master_of_the_cluster_dies() -> None:
+    """Its replica takes over, without some of the last writes: all is mended."""
+    async with redis_cluster(3, 1) as cluster, nodes(3, cluster.url) as gateways:
+
+        async def fault() -> None:
+            await cluster.masters[0].stop()
+            await eventually(lambda: cluster.took_over(cluster.replicas[0]))
+
+        await under_churn(Population(gateways, seed=5), fault)
+
+
+async def test_every_connection_to_redis_is_cut_at_random() -> None:
+    """However often a call's outcome is unknown and the feed is lost, the end is right."""
+    async with redis_server() as redis, proxy_to(redis.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with nodes(2, url) as gateways:
+            chance = random.Random(6)
+
+            async def fault() -> None:
+                loop = asyncio.get_running_loop()
+                ends = loop.time() + SCALE.cuts_s
+                while loop.time() < ends:
+                    await asyncio.sleep(chance.uniform(0.05, 0.6))
+                    proxy.cut(0.5, chance)
+
+            await under_churn(Population(gateways, seed=6), fault)
+            assert proxy.cuts
+
+
+async def test_one_platform_on_two_gateways() -> None:
+    """The same user and platform on two gateways, one of them closed, 20 times: nobody hears an offline."""
+    async with redis_server() as redis, nodes(2, redis.url) as (left, right):
+        people = Population([left, right], seed=7)
+        people.watched["watcher"] = ("user",)
+        assert await people.come("watcher", right)
+        assert await people.come("user", left, 1)
+        await people.comes_true()
+        for turn in range(20):
+            old = people.members["user"]
+            assert await people.come("user", (right, left)[turn % 2], 1)
+            old.drop()
+            # A word that comes about another is a sign that all before it has come.
+            assert await people.come(f"sign-{turn}", (right, left)[turn % 2])
+            await people.comes_true()
+        assert not people.offlines_of(["user"])
+
+
+async def test_redis_down_is_told_and_passes() -> None:
+    """Meanwhile connections stay, questions fail at once with the store's error, and readiness names the store."""
+    pytest.skip("written below")
+
+
+_ = RedisServer
