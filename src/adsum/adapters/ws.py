@@ -47,6 +47,7 @@ WRITE_LOW_BYTES = 16_384
 
 MESSAGE_TOO_BIG = 1009
 PROTOCOL_ERROR = 1002
+BROKEN = (WSCloseCode.PROTOCOL_ERROR, WSCloseCode.INVALID_TEXT, WSCloseCode.MESSAGE_TOO_BIG)
 MAX_REASON_BYTES = 123
 """What a close frame has room for (RFC 6455 section 5.5)."""
 
@@ -237,8 +238,13 @@ class _Connection(WSListener):
             self._first = None
         self._gateway.opened(self._session, self)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows's signature
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._transport = None
+        # (None if nobody said goodbye, whatever picows's types say.)
+        sent = getattr(transport.close_handshake, "sent", None)
+        if sent is not None and sent.code in BROKEN:
+            # picows found it by itself, and said goodbye. (Ours changes nothing here.)
+            self._violation(sent.reason, sent.code.value)
         self._gateway.closed(self._session)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:

@@ -207,6 +207,9 @@ class Settings:
     max_watched_per_subscriber: int = setting(
         _WATCH, _COUNT, 20_000, "Most users that one user watches through the gRPC subscription calls."
     )
+    max_watches: int = setting(
+        _WATCH, values.number(1, 1_000_000_000), 10_000_000, "Most pairs of watcher and watched user on this node."
+    )
     max_subscribers: int = setting(_WATCH, _COUNT, 100_000, "Most users who watch through the gRPC subscription calls.")
 
     max_users_per_call: int = setting(_CALLS, values.number(1, 1_000_000), 10_000, "Most users in one call.")

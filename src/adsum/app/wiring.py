@@ -92,7 +92,7 @@ def build(settings: Settings, secret: str) -> Parts:
         store,
         registry.sessions,
         meter,
-        WatchingLimits(settings.max_subscribers, settings.max_watched_per_subscriber),
+        WatchingLimits(settings.max_subscribers, settings.max_watched_per_subscriber, settings.max_watches),
     )
     webhooks = _webhooks(settings, platforms, clock, meter)
     listeners: list[FeedListener] = [watching.on_feed]

@@ -98,7 +98,9 @@ def run_service(service: Coroutine[Any, Any, None]) -> None:
         instead = f"choose another with --{port} HOST:PORT or ADSUM_{port.upper()}=HOST:PORT"
         raise click.ClickException(f"{where}: {_why_not(cause)}; {instead}") from None
     except StoreError as error:
-        raise click.ClickException(f"{error.detail or error.name}; the store is set with --store or ADSUM_STORE") from None
+        raise click.ClickException(
+            f"{error.detail or error.name}; the store is set with --store or ADSUM_STORE"
+        ) from None
 
 
 def _why_not(error: OSError) -> str:

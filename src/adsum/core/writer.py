@@ -55,7 +55,7 @@ class Flight:
 
 
 class _Lane:
-    __slots__ = ("dirty", "failures", "flight", "handled", "retry_at_ms", "seq")
+    __slots__ = ("dirty", "failures", "flight", "retry_at_ms", "seq")
 
     def __init__(self) -> None:
         # Taken from its front, batch by batch: a plain dict would step over what was taken before.
@@ -64,7 +64,6 @@ class _Lane:
         self.seq = 0
         self.failures = 0
         self.retry_at_ms = 0
-        self.handled = 0
 
 
 class Writer:
@@ -109,8 +108,6 @@ class Writer:
     def acknowledged(self, lane: int) -> None:
         """The batch in flight is in the store."""
         state = self._lanes[lane]
-        if state.flight:
-            state.handled += len(state.flight.marks)
         state.flight = None
         state.failures = 0
 
@@ -156,11 +153,6 @@ class Writer:
     def dirty_users(self) -> list[int]:
         """Users waiting, by lane; those in flight not counted."""
         return [len(lane.dirty) for lane in self._lanes]
-
-    @property
-    def handled_users(self) -> list[int]:
-        """Users written so far, by lane."""
-        return [lane.handled for lane in self._lanes]
 
     @property
     def flights(self) -> list[Flight | None]:

@@ -117,6 +117,10 @@ class TooManyConnections(AdsumError):
     code, name, fault, retry = 1601, "ConnOverMaxNumLimit", Fault.WORLD, True
 
 
+class TooManyWatches(TooManyConnections):
+    """The limit of watched users of this node, over all watchers, is reached."""
+
+
 class ConnectionArgumentError(AdsumError):
     """The WebSocket handshake lacks a parameter or has a bad one."""
 

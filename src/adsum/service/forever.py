@@ -12,7 +12,7 @@ PAUSE_S = 1.0
 """After a failure, before the next try."""
 
 
-async def forever(what: str, step: Callable[[], Awaitable[None]]) -> None:
+async def forever(what: str, step: Callable[[], Awaitable[None]], pause_s: float = PAUSE_S) -> None:
     """Run `step` again and again until cancelled.
 
     A failure of the world is logged as a warning, a defect of ours with its trace;
@@ -27,4 +27,4 @@ async def forever(what: str, step: Callable[[], Awaitable[None]]) -> None:
                 log.warning("%s: %s; trying again", what, error)
             else:
                 log.exception("%s failed; trying again", what)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s)

@@ -22,6 +22,7 @@ from adsum.domain.errors import (
     AdsumError,
     ConnectionArgumentError,
     FrameError,
+    InternalError,
     PermissionDenied,
     TokenInvalid,
     TokenKicked,
@@ -51,6 +52,9 @@ GOODBYE_MS = 2_000
 
 MAX_QUESTIONS = 16
 """Subscribe requests of one connection that may wait for the store at a time."""
+
+SESSIONS_A_TURN = 1_000
+"""Connections ended before other work of the loop gets its turn."""
 
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
@@ -207,8 +211,8 @@ class Gateway:
         for index, session in enumerate(sessions):
             due_ms = started_ms + duration_ms * index // len(sessions)
             early_ms = due_ms - self._clock.monotonic_ms()
-            if early_ms > 0:
-                await asyncio.sleep(early_ms / 1000)
+            if early_ms > 0 or index % SESSIONS_A_TURN == 0:
+                await asyncio.sleep(max(0, early_ms) / 1000)
             self._say_goodbye(session, SERVICE_RESTART, "the service restarts: connect again", "drain")
 
     async def stop(self) -> None:
@@ -298,6 +302,9 @@ class Gateway:
             data = await self._watching.answer(session, command.add, begun)
         except AdsumError as error:
             self._answer(session, request, error=error)
+        except Exception:
+            log.exception("a subscribe request failed")
+            self._answer(session, request, error=InternalError("this failed here, and the log says why"))
         else:
             self._answer(session, request, data)
         finally:
@@ -352,12 +359,16 @@ class Gateway:
             # said meanwhile must be heard before their silence is judged.
             await asyncio.sleep(self._tick_ms / 1000)
             now_ms = self._clock.monotonic_ms()
-        for session in self._wheel.turn(now_ms):
+        for index, session in enumerate(self._wheel.turn(now_ms)):
+            if index % SESSIONS_A_TURN == SESSIONS_A_TURN - 1:
+                await asyncio.sleep(0)
             self._look(session, now_ms)
 
     def _look(self, session: Session, now_ms: int) -> None:
         """A session's time in the wheel is up: end it, ping it, or let it wait on."""
         options = self._options
+        if session.phase is Phase.GONE:
+            return
         if session.phase is Phase.CLOSING:
             self._drop(session)
         elif now_ms - session.heard_ms >= options.heartbeat_timeout_ms:

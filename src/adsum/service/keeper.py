@@ -48,6 +48,7 @@ class Keeper:
         self._next_op_id = next_op_id
         self._tasks: list[asyncio.Task[None]] = []
         self._sweep_after_ms = 0
+        self._failing = False
         self.holder = ""
         self.renewed_ms = 0
         """When the lease was last known to be good."""
@@ -55,8 +56,10 @@ class Keeper:
     async def start(self) -> None:
         """Take the first lease; raises `StoreError`."""
         await self._join()
+        # Many renewals may fail before the lease ends.
+        retry_s = self._options.lease_ttl_ms / 15_000
         self._tasks = [
-            asyncio.create_task(forever("keeping the lease", self._keep), name="keeper"),
+            asyncio.create_task(forever("keeping the lease", self._keep, retry_s), name="keeper"),
             asyncio.create_task(forever("sweeping", self._sweep), name="sweeper"),
         ]
 
@@ -78,7 +81,8 @@ class Keeper:
     async def _keep(self) -> None:
         lost = self._flusher.lease_lost
         try:
-            async with asyncio.timeout(self._options.lease_ttl_ms / 3000):
+            # After a renewal that failed, the pause before this step was the wait.
+            async with asyncio.timeout(0 if self._failing else self._options.lease_ttl_ms / 3000):
                 await lost.wait()
         except TimeoutError:
             pass
@@ -91,11 +95,13 @@ class Keeper:
 
     async def _renew(self) -> bool:
         asked_ms = self._clock.monotonic_ms()
+        self._failing = True
         try:
             good = await self._store.renew(self.holder, self._options.lease_ttl_ms)
         except StoreError:
             self._meter.renewal(ok=False)
             raise
+        self._failing = False
         self._meter.renewal(ok=good)
         if good:
             self.renewed_ms = asked_ms

@@ -16,7 +16,7 @@ from adsum.core.outbox import Press, owe
 from adsum.core.partition import user_hash
 from adsum.core.session import Phase, Session
 from adsum.core.watchers import UNREAD, Subscriber, Watched, Watcher, WatchTable
-from adsum.domain.errors import ArgumentError
+from adsum.domain.errors import ArgumentError, TooManyWatches
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import FeedEntry, Reading, Status
 from adsum.ports import Meter, Store
@@ -31,10 +31,11 @@ READ_USERS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class WatchingLimits:
-    """Subscribers in all, and users each may be subscribed to."""
+    """Subscribers in all, users each may be subscribed to, and (watcher, user) pairs in all."""
 
     max_subscribers: int = 100_000
     max_watched_per_subscriber: int = 20_000
+    max_watches: int = 10_000_000
 
 
 class Watching:
@@ -87,6 +88,7 @@ class Watching:
         """Have a connection watch users from now on; returns those it did not watch before.
 
         What the connection asks next comes after this, even while `answer` is still under way.
+        Raises `TooManyWatches`.
         """
         return self._begin(session, user_ids)
 
@@ -174,6 +176,8 @@ class Watching:
     def _begin(self, watcher: Watcher, user_ids: Sequence[str]) -> list[str]:
         before = watcher.watching or {}
         begun = [user_id for user_id in user_ids if user_id not in before]
+        if self.table.links + len(begun) > self._limits.max_watches:
+            raise TooManyWatches(f"{self._limits.max_watches} watches, the limit of this node, are in use: try later")
         self.table.watch(watcher, user_ids)
         watcher.questions += 1
         return begun

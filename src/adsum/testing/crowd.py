@@ -36,7 +36,9 @@ class Crowd:
         self._users = [f"u{index}" for index in range(users)]
         self._pick_node = pick_node
         self._serial = 0
-        self._subscribed: dict[tuple[str, str], dict[str, None]] = {}
+        self._subscribed: dict[tuple[Node, str], dict[str, None]] = {}
+        self._asking: dict[tuple[Node, str], int] = {}
+        """Subscriptions asked for and not answered yet."""
         self._quiet = False
         self._acts: Mapping[Act, Callable[[Sequence[int]], None]] = {
             Act.CONNECT: self._connect,
@@ -81,8 +83,8 @@ class Crowd:
         self._quiet = True
         for connection in self.alive():
             self._send(connection, connection.leave)
-        for name, subscriber in list(self._subscribed):
-            self._end_subscriptions(name, subscriber)
+        for node, subscriber in list(self._subscribed):
+            self._end_subscriptions(node, subscriber)
 
     # Connecting
 
@@ -90,7 +92,7 @@ class Crowd:
         self._serial += 1
         heard, over = self._audit.heard, self._come_back
         connection = Connection(f"c{self._serial}", node, user_id, platform_id, heard, over)
-        connection.subscribed.update(self._subscribed.get((node.name, user_id), {}))
+        connection.subscribed.update(self._subscribed.get((node, user_id), {}))
         self.connections.append(connection)
         self._trace.note(connection.name, f"connects {user_id} on {platform_id} to {node.name}")
         self._send(connection, connection.open)
@@ -158,11 +160,15 @@ class Crowd:
             node.process.spawn(self._ask_subscribe(node, self._user(picks[1]), self._some(picks[2:])))
 
     async def _ask_subscribe(self, node: Node, subscriber: str, users: Sequence[str]) -> None:
+        key = (node, subscriber)
+        self._asking[key] = self._asking.get(key, 0) + 1
         try:
             statuses = await node.presence.subscribe(subscriber, users)
         except StoreError:
             return
-        self._subscribed.setdefault((node.name, subscriber), {}).update(dict.fromkeys(users))
+        finally:
+            self._asking[key] -= 1
+        self._subscribed.setdefault(key, {}).update(dict.fromkeys(users))
         for connection in self.alive():
             if connection.node is node and connection.user_id == subscriber:
                 connection.subscribed.update(dict.fromkeys(users))
@@ -170,20 +176,18 @@ class Crowd:
                     self._audit.heard(connection, user_id, mask)
 
     def _cancel(self, picks: Sequence[int]) -> None:
-        subscribed = list(self._subscribed)
+        subscribed = [key for key in self._subscribed if not self._asking[key]]
         if subscribed:
             self._end_subscriptions(*subscribed[picks[0] % len(subscribed)])
 
-    def _end_subscriptions(self, name: str, subscriber: str) -> None:
-        node = next((c.node for c in self.connections if c.node.name == name), None)
-        users = list(self._subscribed.pop((name, subscriber)))
+    def _end_subscriptions(self, node: Node, subscriber: str) -> None:
+        users = list(self._subscribed.pop((node, subscriber)))
         for connection in self.connections:
-            if connection.node.name == name and connection.user_id == subscriber:
+            if connection.node is node and connection.user_id == subscriber:
                 connection.subscribed.clear()
                 for user_id in users:
                     connection.forget(user_id)
-        if node is not None:
-            node.watching.cancel(subscriber, users)
+        node.process.call(node.watching.cancel, subscriber, users)
 
     # API callers
 

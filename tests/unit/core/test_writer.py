@@ -74,7 +74,6 @@ def test_a_batch_is_never_over_its_size_and_takes_who_waited_longest() -> None:
         batches.append(users(flight))
         writer.acknowledged(0)
     assert batches == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
-    assert writer.handled_users == [7]
 
 
 def test_the_default_batch_is_100_users() -> None:

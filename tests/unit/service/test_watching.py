@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from adsum.core.registry import Registry
 from adsum.core.session import Phase, Session
-from adsum.domain.errors import ArgumentError, StoreError
+from adsum.domain.errors import ArgumentError, StoreError, TooManyWatches
 from adsum.domain.login import LoginPolicy
 from adsum.domain.presence import Status, TimedEdit
 from adsum.service import watching as watching_module
@@ -22,7 +22,7 @@ from tests.support.world import IOS, WEB, ManualClock, RecordingMeter
 from tests.unit.service.node import World
 
 IOS_ONLY, WEB_ONLY, OFFLINE = (1,), (5,), ()
-LIMITS = WatchingLimits(max_subscribers=3, max_watched_per_subscriber=5)
+LIMITS = WatchingLimits(max_subscribers=3, max_watched_per_subscriber=5, max_watches=10_000)
 
 
 class Hub:
@@ -625,6 +625,22 @@ async def test_subscribers_are_limited(hub: Hub) -> None:
     await hub.watching.subscribe("s0", ["v"])
     hub.watching.cancel("s1", ["u"])
     await hub.watching.subscribe("s3", ["u"])
+
+
+async def test_watches_are_limited_over_all_watchers(hub: Hub) -> None:
+    """Past the node's limit nothing more is watched, by anyone; what is watched stays, and leaving makes room."""
+    first, _ = hub.connect("first")
+    second, _ = hub.connect("second")
+    await hub.watch(first, *(f"u{number}" for number in range(9_999)))
+    with pytest.raises(TooManyWatches):
+        await hub.watch(second, "u1", "u2")
+    with pytest.raises(TooManyWatches):
+        await hub.watching.subscribe("subscriber", ["u1", "u2"])
+    await hub.watch(second, "u1")
+    hub.disconnect(first)
+    await hub.watch(second, "u1", "u2")
+    hub.disconnect(second)
+    hub.assert_empty()
 
 
 async def test_subscriptions_of_one_are_limited(hub: Hub) -> None:

@@ -17,7 +17,9 @@ from adsum.domain.errors import ArgumentError
 
 PORT = 6379
 SENTINEL_PORT = 26379
-_FORM = re.compile(r"(redis|valkey)(s?)(\+cluster|\+sentinel)?://(?:([^@/]*)@)?([^/?#]+)(?:/([^?#]*))?(?:\?ca=([^?#&]+))?")
+_FORM = re.compile(
+    r"(redis|valkey)(s?)(\+cluster|\+sentinel)?://(?:([^@/]*)@)?([^/?#]+)(?:/([^?#]*))?(?:\?ca=([^?#&]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
