@@ -142,6 +142,7 @@ def build(settings: Settings, secret: str) -> Parts:
     async def readiness() -> dict[str, Check]:
         return {
             "gateway": Check(not gateway.draining, "draining" if gateway.draining else "accepting connections"),
+            "store": Check(not keeper.trouble, keeper.trouble or "answers"),
             "lease": Check(keeper.held, "held" if keeper.held else "not renewed in time"),
             "feed": Check(not relay.behind, f"catching up with {relay.behind} partitions" if relay.behind else "whole"),
         }
@@ -190,6 +191,8 @@ def _store(settings: Settings, clock: Clock) -> Store:
         timed_ttl_ms=settings.timed_ttl_ms,
         history=settings.feed_history,
         timeout_ms=settings.store_timeout_ms,
+        retry_min_ms=settings.retry_min_ms,
+        retry_max_ms=settings.retry_max_ms,
     )
     return RedisStore(parse_store_url(settings.store), options)
 

@@ -7,9 +7,10 @@ from functools import partial
 
 from adsum.core.registry import Registry
 from adsum.core.writer import Flight, Writer
-from adsum.domain.errors import LeaseLost, StoreError
+from adsum.domain.errors import LeaseLost
 from adsum.domain.presence import Cause
 from adsum.ports import Clock, Meter, Store
+from adsum.service.calm import Calm
 from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Flusher:
         self._jitter = jitter
         self._wake = [asyncio.Event() for _ in writer.dirty_users]
         self._tasks: list[asyncio.Task[None]] = []
+        self._calm = Calm(log, "writing users")
         self.lease_lost = asyncio.Event()
         """Set when a write found the lease gone; the keeper clears it."""
 
@@ -113,20 +115,11 @@ class Flusher:
         now_ms = self._clock.monotonic_ms()
         if error is None:
             self._writer.acknowledged(lane)
+            self._calm.passed()
         else:
-            self._log_failure(flight, error)
+            self._calm.failed(error)
             self._writer.failed(lane, now_ms, self._jitter())
         waited_ms, took_ms = flight.taken_ms - flight.oldest_ms, now_ms - flight.taken_ms
         self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
         # The embedded store answers without ever waiting: let others have their turn.
         await asyncio.sleep(0)
-
-    def _log_failure(self, flight: Flight, error: Exception) -> None:
-        expected = isinstance(error, StoreError | TimeoutError)
-        log.warning(
-            "write %s of %d users failed, trying again: %r",
-            flight.batch.op_id,
-            len(flight.marks),
-            error,
-            exc_info=None if expected else error,
-        )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from adsum.domain.errors import AdsumError, Fault
+from adsum.service.calm import Calm
 
 log = logging.getLogger(__name__)
 
@@ -15,16 +15,15 @@ PAUSE_S = 1.0
 async def forever(what: str, step: Callable[[], Awaitable[None]], pause_s: float = PAUSE_S) -> None:
     """Run `step` again and again until cancelled.
 
-    A failure of the world is logged as a warning, a defect of ours with its trace;
-    neither ends the loop, because a service whose lease is no longer renewed or
+    No failure ends the loop, because a service whose lease is no longer renewed or
     whose writes have stopped is worse than one that logs.
     """
+    calm = Calm(log, what)
     while True:
         try:
             await step()
-        except Exception as error:
-            if isinstance(error, AdsumError) and error.fault is Fault.WORLD:
-                log.warning("%s: %s; trying again", what, error)
-            else:
-                log.exception("%s failed; trying again", what)
+        except Exception as error:  # noqa: BLE001 - logged
+            calm.failed(error)
             await asyncio.sleep(pause_s)
+        else:
+            calm.passed()

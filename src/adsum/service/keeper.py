@@ -7,8 +7,9 @@ a new name and writes everything again.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from adsum.domain.errors import StoreError
 from adsum.ports import Clock, Meter, Store
@@ -48,10 +49,13 @@ class Keeper:
         self._next_op_id = next_op_id
         self._tasks: list[asyncio.Task[None]] = []
         self._sweep_after_ms = 0
+        self._former: list[str] = []
         self._failing = False
         self.holder = ""
         self.renewed_ms = 0
         """When the lease was last known to be good."""
+        self.trouble = ""
+        """Why the store could not be used last time; empty while it can."""
 
     async def start(self) -> None:
         """Take the first lease; raises `StoreError`."""
@@ -59,8 +63,8 @@ class Keeper:
         # Many renewals may fail before the lease ends.
         retry_s = self._options.lease_ttl_ms / 15_000
         self._tasks = [
-            asyncio.create_task(forever("keeping the lease", self._keep, retry_s), name="keeper"),
-            asyncio.create_task(forever("sweeping", self._sweep), name="sweeper"),
+            asyncio.create_task(forever("keeping the lease", partial(self._noting, self._keep), retry_s), name="keeper"),
+            asyncio.create_task(forever("sweeping", partial(self._noting, self._sweep)), name="sweeper"),
         ]
 
     async def stop(self) -> None:
@@ -78,6 +82,14 @@ class Keeper:
         """Whether the lease is good, as far as this process knows."""
         return self._clock.monotonic_ms() - self.renewed_ms < self._options.lease_ttl_ms
 
+    async def _noting(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except StoreError as error:
+            self.trouble = error.detail
+            raise
+        self.trouble = ""
+
     async def _keep(self) -> None:
         lost = self._flusher.lease_lost
         try:
@@ -90,8 +102,9 @@ class Keeper:
             return
         # Should the store fail now, the next try begins here, not with another renewal.
         lost.set()
-        log.warning("the lease of %s is gone: writing all users again", self.holder)
+        former = self.holder
         await self._join()
+        log.warning("the lease of %s is gone: writing all users again as %s", former, self.holder)
 
     async def _renew(self) -> bool:
         asked_ms = self._clock.monotonic_ms()
@@ -111,19 +124,27 @@ class Keeper:
         holder = self._next_holder()
         asked_ms = self._clock.monotonic_ms()
         await self._store.grant(holder, self._options.lease_ttl_ms)
+        if self.holder:
+            self._former.append(self.holder)
         self.holder = holder
         self.renewed_ms = asked_ms
         self._flusher.lease_lost.clear()
         self._flusher.rejoin(holder)
-        # What this gateway held under its old name goes with the next sweep. Everything
-        # should be written under the new one first, or watchers would hear of users
-        # leaving who never left.
+        # What made this lease end, such as a store that was away, may have ended all: others
+        # must have had time to find out and to write, before what they held is swept.
         self._sweep_after_ms = asked_ms + self._options.lease_ttl_ms if self._tasks else 0
 
     async def _sweep(self) -> None:
         await asyncio.sleep(self._options.sweep_interval_ms / 1000)
-        if self._clock.monotonic_ms() < self._sweep_after_ms and not await self._flusher.settle(0):
-            return
-        self._sweep_after_ms = 0
-        if self.held:
+        await self._end_former()
+        if self.held and self._clock.monotonic_ms() >= self._sweep_after_ms:
             await self._store.sweep(self._next_op_id())
+
+    async def _end_former(self) -> None:
+        """End what this gateway held under its former names, once everything is written under the present one.
+
+        Any earlier, watchers would hear of users leaving who never left.
+        """
+        while self._former and self.held and await self._flusher.settle(0):
+            await self._store.release(self._former[0], self._next_op_id())
+            del self._former[0]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from adsum.core.feed import FeedCursor, Verdict
 from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener, Meter, Store, nothing
+from adsum.service.calm import Calm
 from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Relay:
         self._early: list[FeedEntry] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._unfollow: Callable[[], None] | None = None
+        self._calm = Calm(log, "catching up with the feed")
 
     async def start(self) -> None:
         """Follow the feed from the present versions on; raises `StoreError`."""
@@ -96,6 +98,8 @@ class Relay:
         await asyncio.sleep(self._look_interval_s)
         seen = cursor.versions()
         findings = cursor.look(seen, await self._store.versions())
+        if findings.restarts:
+            log.warning("%d partitions have another past: their users are read anew", len(findings.restarts))
         for partition in (*findings.holes, *findings.restarts):
             self._mend(cursor, partition)
 
@@ -114,8 +118,10 @@ class Relay:
             reached = cursor.version(partition)
             try:
                 whole = await self._fetch(cursor, partition)
-            except Exception:
-                log.warning("cannot catch up with partition %d, trying again", partition, exc_info=True)
+            except Exception as error:  # noqa: BLE001 - logged
+                self._calm.failed(error)
+            else:
+                self._calm.passed()
             if not whole and cursor.version(partition) == reached:
                 await asyncio.sleep(RETRY_S)
 
@@ -123,7 +129,7 @@ class Relay:
         seen = cursor.version(partition)
         entries = await self._store.changes_since(partition, seen)
         if entries is None:
-            log.warning("changes of partition %d were missed for good: reading its watched users anew", partition)
+            log.info("changes of partition %d are no longer kept: its watched users are read anew", partition)
             await asyncio.sleep(self._grace_s)
             version = (await self._store.versions())[partition]
             await self._resync(partition, restarted=version < seen)

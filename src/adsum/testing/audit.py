@@ -65,6 +65,8 @@ class Audit:
         self._trace = trace
         self._nodes = nodes
         self._histories: dict[str, list[Moment]] = {}
+        self._published: dict[str, int] = {}
+        """Entries by the node that wrote them."""
 
     def complain(self, what: str) -> None:
         """Something is wrong."""
@@ -76,6 +78,8 @@ class Audit:
     def changed(self, server: Server, entry: FeedEntry) -> None:
         """A server published an entry."""
         self._trace.note(f"store{server.index}", f"entry {entry.partition}/{entry.version:x} {_changes(entry)}")
+        writer = entry.op_id.rpartition("-")[0]
+        self._published[writer] = self._published.get(writer, 0) + 1
         for change in entry.changes:
             history = self._history(change.user_id)
             if history[-1].mask != change.before:
@@ -162,6 +166,10 @@ class Audit:
         for failure in node.process.failures:
             self.complain(f"a task of {node.name} died: {failure!r}")
         node.process.failures.clear()
+
+    def untold(self, node: Node) -> int:
+        """Entries that a node wrote and its relay has not passed on; what was lost with a store's past not counted."""
+        return 0 if node.told.gaps else self._published.get(node.name, 0) - node.told.own
 
     def check_hooks(self, node: Node, *, whole: bool) -> None:
         """Each webhook expected was heard, in order, at least once; all of them if `whole`, else up to some."""

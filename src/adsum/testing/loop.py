@@ -163,7 +163,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[[*_Args], object], *args: *_Args, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call something at a time, in its process."""
-        timer = _TimerHandle(when, callback, args, self, context or copy_context())
+        timer = _TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         heappush(self._scheduled, timer)
         timer._scheduled = True  # noqa: SLF001 - as the base class does
         return timer
@@ -171,7 +171,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _call_soon(
         self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
     ) -> asyncio.Handle:
-        handle = _Handle(callback, args, self, context or copy_context())
+        handle = _Handle(callback, args, self, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 

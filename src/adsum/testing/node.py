@@ -123,8 +123,10 @@ class Told:
 
     def __init__(self, complain: Callable[[str], None]) -> None:
         self.expected: dict[tuple[str, int], list[tuple[str, str]]] = {}
-        self.gaps = 0
-        """How often a partition was read anew because its feed could not be had whole."""
+        self.gaps: dict[int, None] = {}
+        """Partitions that were read anew because their feed could not be had whole."""
+        self.own = 0
+        """Entries of this node's own writes that the relay passed on."""
         self._complain = complain
         self._versions: dict[int, int] = {}
 
@@ -137,6 +139,7 @@ class Told:
 
     def expect(self, entry: FeedEntry) -> None:
         """Webhooks must be heard of this entry."""
+        self.own += 1
         for change in entry.changes:
             for command, mask in (
                 (OFFLINE_COMMAND, change.before & ~change.after),
@@ -148,7 +151,7 @@ class Told:
 
     def gap(self, partition: int) -> None:
         """What was missed of a partition is read anew: the chain begins again."""
-        self.gaps += 1
+        self.gaps[partition] = None
         self._versions.pop(partition, None)
 
 

@@ -144,7 +144,8 @@ class SimulatedStore:
 
     async def sweep(self, op_id: str) -> None:
         """Remove the holds of ended leases and of passed deadlines."""
-        await self._everywhere("sweep", lambda server: done(server.store.sweep(op_id)))
+        trips = [_Trip(line, lambda server: done(server.store.sweep(op_id)), _end_deadlines) for line in self.lines]
+        await self._trips("sweep", trips)
 
     async def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
         """The feed of a partition after `version`; None if part of it is no longer kept."""
@@ -222,6 +223,13 @@ class SimulatedStore:
 
 def _read(line: Line, users: Sequence[str]) -> _Trip:
     return _Trip(line, lambda server: server.read(users))
+
+
+def _end_deadlines(server: Server) -> None:
+    now_ms = server.clock.monotonic_ms()
+    timed = server.ledger.timed
+    for key in [key for key, deadline_ms in timed.items() if deadline_ms <= now_ms]:
+        del timed[key]
 
 
 def _give_up(answers: "Sequence[asyncio.Future[Any]]") -> None:

@@ -59,7 +59,7 @@ class World:
         network_chance = Random(f"network {plan.seed}")
         self.network = Network(loop, network_chance, size.fair, size.rough, self.trace)
         self.servers = [
-            Server(index, size.servers, LoopClock(loop, index * 1_000), self._empty_store, self.audit)
+            Server(index, size.servers, LoopClock(loop, 1_000_000_000 + index * 1_000), self._empty_store, self.audit)
             for index in range(size.servers)
         ]
         self._slots: list[Node] = []
@@ -185,7 +185,11 @@ class World:
             return difference
         if deaf := self.audit.deaf(self.crowd.alive(), state):
             return deaf
-        waiting = [node.name for node in self.nodes.values() if node.webhooks.waiting or node.relay.behind]
+        waiting = [
+            node.name
+            for node in self.nodes.values()
+            if node.webhooks.waiting or node.relay.behind or self.audit.untold(node)
+        ]
         return f"{waiting} have not told everything" if waiting else ""
 
     def state(self) -> dict[str, int]:

@@ -1,8 +1,10 @@
 """What becomes of errors, help and versions."""
 
+import sys
+
 import pytest
 
-from adsum import __version__
+from adsum import __version__, cli
 from adsum.cli import ask
 from adsum.cli.command import commands
 from adsum.client.errors import ServerError
@@ -13,7 +15,7 @@ def test_the_version(adsum: Adsum) -> None:
     assert adsum("--version").out == f"adsum {__version__}\n"
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(name for name, command in commands.commands.items() if not command.hidden))
 def test_every_help_has_examples(adsum: Adsum, name: str) -> None:
     outcome = adsum(name, "--help")
     assert outcome.code == 0
@@ -90,6 +92,20 @@ def test_an_interrupt_is_quiet(adsum: Adsum, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ask, "client_settings", interrupt)
     outcome = adsum("online")
     assert (outcome.code, outcome.out, outcome.err) == (130, "", "")
+
+
+def test_an_interrupt_while_it_loads_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupt:
+        def find_spec(self, name: str, *_arguments: object) -> None:
+            if name == "adsum.cli.command":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "adsum.cli.command")
+    monkeypatch.delattr(cli, "command")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
 
 
 def test_nobody_there_says_where(adsum: Adsum) -> None:

@@ -18,3 +18,8 @@ def test_a_json_line_has_time_level_logger_message_and_trace() -> None:
         "logger": "adsum.x",
         "message": "lost 3",
     }
+
+
+def test_a_workers_lines_have_its_number() -> None:
+    record = logging.LogRecord("adsum.x", logging.INFO, "", 0, "hello", (), None)
+    assert json.loads(JsonFormatter(3).format(record))["worker"] == 3

@@ -46,6 +46,11 @@ async def swept(world: World, times: int = 2) -> None:
     await until(lambda: world.store.calls["sweep"] >= sought)
 
 
+async def former_ended(node: Node) -> None:
+    """Wait until nothing is held under the node's former names."""
+    await until(lambda: not node.keeper._former)
+
+
 async def test_a_node_starts_with_a_lease(world: World, node: Node) -> None:
     """Once started it may write, and says that its lease is held."""
     assert node.keeper.held
@@ -99,7 +104,7 @@ async def test_a_lost_lease_is_no_offline(world: World, clock: ManualClock, node
     heard = len(world.entries)
     await lose(clock, node)
     await until(lambda: node.writer.clean)
-    await swept(world)
+    await former_ended(node)
     assert node.keeper.held
     assert await world.masks() == node.masks()
     assert len(world.entries) == heard
@@ -122,7 +127,7 @@ async def test_a_write_that_finds_the_lease_gone_has_it_renewed_at_once(
     await until(node.flusher.lease_lost.is_set)
     held.answer()
     await until(lambda: node.keeper.holder == "n-2" and node.writer.clean)
-    await swept(world)
+    await former_ended(node)
     assert await world.masks() == {"u": IOS, "v": IOS}
     assert [change.after for change in changes_of(world.entries, "u")] == [IOS]
 
@@ -140,7 +145,7 @@ async def test_nothing_is_swept_until_all_is_written_again(world: World, clock: 
     world.store.failing.clear()
     clock.advance(RETRY_MS)
     await until(lambda: node.writer.clean)
-    await swept(world)
+    await former_ended(node)
     assert await world.masks() == {"u": IOS}
     assert len(world.entries) == 1
 
@@ -157,7 +162,7 @@ async def test_one_who_left_while_the_lease_was_lost_goes_with_the_old_name(
     world.store.failing.clear()
     clock.advance(RETRY_MS)
     await until(lambda: node.writer.clean)
-    await swept(world)
+    await former_ended(node)
     assert await world.masks() == {"here": IOS}
     assert [change.after for change in changes_of(world.entries, "gone")] == [IOS, 0]
     assert [change.after for change in changes_of(world.entries, "here")] == [IOS]
@@ -196,7 +201,7 @@ async def test_a_lease_lost_with_the_store_is_taken_again_with_it(
     faults.clear()
     clock.advance(RETRY_MS)
     await until(lambda: node.keeper.held and node.writer.clean)
-    await swept(world)
+    await former_ended(node)
     assert await world.masks() == {"u": IOS, "v": IOS}
     assert [change.after for change in changes_of(world.entries, "u")] == [IOS]
 
@@ -226,6 +231,27 @@ async def test_a_node_without_a_lease_sweeps_nobody(world: World, clock: ManualC
     assert world.store.calls["sweep"] <= sweeps + 1, "one may have been under way"
     assert await world.masks() == {"u": IOS}
     world.store.failing.clear()
+
+
+async def test_others_have_time_to_come_back_too(world: World, clock: ManualClock, node: Node) -> None:
+    """Who lost its lease sweeps nobody for as long as a lease lasts: what ended its own may have ended all."""
+    other = Node(world.store, clock, "other", lease_ttl_ms=LEASE_MS * 10)
+    await other.start()
+    other.connect("theirs")
+    await until(lambda: other.writer.clean)
+    for task in [*other.flusher._tasks, *other.keeper._tasks]:
+        task.cancel()
+    clock.advance(LEASE_MS * 10)
+    await until(lambda: node.keeper.holder == "n-2")
+    sweeps = world.store.calls["sweep"]
+    await renewed(world, 5)
+    assert world.store.calls["sweep"] <= sweeps + 1, "one may have been under way"
+    assert await world.masks() == {"theirs": IOS}
+    for _ in range(3):
+        clock.advance(LEASE_MS // 3)
+        await renewed(world)
+    await swept(world)
+    assert await world.masks() == {}
 
 
 async def test_another_nodes_dead_are_swept(world: World, clock: ManualClock, node: Node) -> None:

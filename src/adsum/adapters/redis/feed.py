@@ -130,7 +130,11 @@ class FeedReader:
             raise StoreError(f"the channel {channel.decode()} has moved")
         entry = read_message(self._channels[channel], data)
         for listener, _ in tuple(self._followers.values()):
-            listener(entry)
+            try:
+                listener(entry)
+            except Exception:
+                # A defect of one follower, which must not end the feed of all.
+                log.exception("an entry of the feed could not be taken over")
 
 
 async def _past_of(link: Link) -> Past:

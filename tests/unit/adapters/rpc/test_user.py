@@ -264,9 +264,9 @@ async def gated(presence: Presence, meter: Meter) -> AsyncIterator[grpc.aio.Chan
     [
         (None, 1503, "TokenMalformedError"),
         ("", 1503, "TokenMalformedError"),
-        (AUTHENTICATOR.issue("imAdmin", 10, -60_000), 1501, "TokenExpiredError"),
-        (JwtAuthenticator("the secret of another service").issue("imAdmin", 10, 60_000), 1505, "TokenUnknownError"),
-        (AUTHENTICATOR.issue("ann", 10, 60_000), 1002, "NoPermissionError"),
+        (AUTHENTICATOR.issue("imAdmin", 10, -3_600_000), 1501, "TokenExpiredError"),
+        (JwtAuthenticator("the secret of another service").issue("imAdmin", 10, 3_600_000), 1505, "TokenUnknownError"),
+        (AUTHENTICATOR.issue("ann", 10, 3_600_000), 1002, "NoPermissionError"),
     ],
     ids=["absent", "empty", "expired", "forged", "no-admin"],
 )
@@ -280,6 +280,6 @@ async def test_the_gate_refuses_all_but_administrators(
 
 
 async def test_the_gate_lets_an_administrator_pass(gated: grpc.aio.Channel) -> None:
-    metadata = (*OPERATION, ("token", AUTHENTICATOR.issue("imAdmin", 10, 60_000)))
+    metadata = (*OPERATION, ("token", AUTHENTICATOR.issue("imAdmin", 10, 3_600_000)))
     reply = await call(gated, pb.getUserStatusReq(userIDs=["bob"]), metadata)
     assert rows(reply.statusList) == [("bob", 0, [])]

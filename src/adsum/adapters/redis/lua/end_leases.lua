@@ -1,5 +1,5 @@
--- Ends leases that are over, and the one named. Returns holder, number, for each
--- whose holds are still to be removed. A lease once ended can't be renewed.
+-- Ends the lease named, or if none is, those that are over. Returns holder, number, for
+-- each whose holds are still to be removed. A lease once ended can't be renewed.
 -- ARGV  1 the holder to end now, or ''
 
 local found, now = {}, now_ms()
@@ -7,8 +7,8 @@ local all = redis.call('HGETALL', KEYS[5])
 for i = 1, #all, 2 do
   local holder = all[i]
   local number, ends_ms = string.match(all[i + 1], '^(%d+):(%d+)$')
-  if holder == ARGV[1] or tonumber(ends_ms) <= now then
-    redis.call('HSET', KEYS[5], holder, number .. ':0')
+  if holder == ARGV[1] or (ARGV[1] == '' and tonumber(ends_ms) <= now) then
+    if ends_ms ~= '0' then redis.call('HSET', KEYS[5], holder, number .. ':0') end
     found[#found + 1], found[#found + 2] = holder, number
   end
 end
