@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test setup dev deps lint format bench proto lock clean
+.PHONY: help run test faults setup dev deps lint format bench proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
@@ -18,6 +18,9 @@ run: setup ## install what is missing, start the service and show presence chang
 test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/unit -x" for some)
 	@echo "test: pytest $(ARGS)"
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (needs ten minutes)
+	@FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(ARGS)
 
 setup: ## make .venv with the adsum command in it (PYTHON=python3.12 to choose)
 	@scripts/setup.sh run

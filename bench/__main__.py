@@ -7,9 +7,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import latency, writes
+from bench import latency, redis_engine, writes
 
-PARTS: dict[str, Callable[[], Awaitable[None]]] = {"latency": latency.main, "writes": writes.main}
+PARTS: dict[str, Callable[[], Awaitable[None]]] = {
+    "latency": latency.main,
+    "writes": writes.main,
+    "redis": redis_engine.main,
+}
 
 
 def machine() -> str:

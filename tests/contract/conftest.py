@@ -1,6 +1,6 @@
 """Every test of the contract runs on every engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -8,11 +8,20 @@ import pytest_asyncio
 from adsum.ports import Store
 from tests.contract.engine import ENGINES, Engine
 from tests.contract.follower import Follower
+from tests.support.redis import SharedCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[SharedCluster]:
+    """One cluster for all tests: it takes seconds to form."""
+    shared = SharedCluster(masters=3)
+    yield shared
+    shared.kill()
 
 
 @pytest_asyncio.fixture(params=ENGINES, ids=lambda engine: engine.__name__)
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    made: Engine = request.param()
+async def engine(request: pytest.FixtureRequest, cluster: SharedCluster) -> AsyncIterator[Engine]:
+    made: Engine = request.param(cluster)
     yield made
     await made.close()
 

@@ -1,5 +1,6 @@
 """What an engine's own part of the contract suite must offer: stores, and time that passes at will."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
@@ -7,7 +8,7 @@ from adsum.adapters.memory import MemoryStore
 from adsum.adapters.redis.store import RedisOptions, RedisStore
 from adsum.adapters.redis.url import parse_store_url
 from adsum.ports import Store
-from tests.support.redis import RedisServer, redis_server
+from tests.support.redis import RedisCluster, RedisServer, SharedCluster, redis_server
 from tests.support.world import ManualClock
 
 TIMED_TTL_MS = 60_000
@@ -34,7 +35,7 @@ class Engine(Protocol):
 class MemoryEngine:
     """The embedded engine, on a clock that stands still."""
 
-    def __init__(self) -> None:
+    def __init__(self, _cluster: SharedCluster) -> None:
         self._clock = ManualClock()
         self._stores: list[MemoryStore] = []
 
@@ -54,14 +55,12 @@ class MemoryEngine:
 class RedisEngine:
     """Redis on one server. Its clock can't be moved, so what it keeps of time is moved the other way."""
 
-    def __init__(self) -> None:
+    def __init__(self, _cluster: SharedCluster) -> None:
         self._exit = AsyncExitStack()
         self._server: RedisServer | None = None
         self._stores: list[RedisStore] = []
 
     async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
-        if self._server is None:
-            self._server = await self._exit.enter_async_context(redis_server())
         options = RedisOptions(
             prefix=f"test-{len(self._stores)}",
             partitions=partitions,
@@ -69,20 +68,50 @@ class RedisEngine:
             history=history,
             timeout_ms=30_000,
         )
-        store = RedisStore(parse_store_url(self._server.url), options)
-        await store.open()
+        store = RedisStore(parse_store_url(await self._url()), options)
         self._stores.append(store)
+        await store.open()
         return store
 
     async def pass_time(self, ms: int) -> None:
-        assert self._server is not None
-        async with self._server.client() as client:
-            await client.eval(AGE, 0, ms)
+        for server in self._masters():
+            await server.run("EVAL", AGE, 0, ms)
 
     async def close(self) -> None:
         for store in self._stores:
             await store.close()
         await self._exit.aclose()
+
+    async def _url(self) -> str:
+        if self._server is None:
+            self._server = await self._exit.enter_async_context(redis_server())
+        return self._server.url
+
+    def _masters(self) -> Sequence[RedisServer]:
+        assert self._server is not None
+        return (self._server,)
+
+
+class RedisClusterEngine(RedisEngine):
+    """Redis as a cluster of three masters, which all tests share one after another."""
+
+    def __init__(self, cluster: SharedCluster) -> None:
+        super().__init__(cluster)
+        self._shared = cluster
+        self._cluster: RedisCluster | None = None
+
+    async def close(self) -> None:
+        await super().close()
+        if self._cluster is not None:
+            await self._cluster.clear()
+
+    async def _url(self) -> str:
+        self._cluster = await self._shared.get()
+        return self._cluster.url
+
+    def _masters(self) -> Sequence[RedisServer]:
+        assert self._cluster is not None
+        return self._cluster.masters
 
 
 AGE = """
@@ -100,5 +129,7 @@ for _, key in ipairs(redis.call('KEYS', '*:deadlines')) do
 end
 """
 
-ENGINES: tuple[type[Engine], ...] = (MemoryEngine, RedisEngine)
+EngineMaker = Callable[[SharedCluster], Engine]
+
+ENGINES: tuple[EngineMaker, ...] = (MemoryEngine, RedisEngine, RedisClusterEngine)
 """Every engine there is; one more line here and it must keep the contract."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from adsum.domain.errors import ArgumentError
 from adsum.domain.presence import TimedEdit
 from adsum.ports import Store
-from tests.contract.engine import ENGINES, LEASE_MS, Engine
+from tests.contract.engine import ENGINES, LEASE_MS, Engine, EngineMaker
+from tests.support.redis import SharedCluster
 from tests.support.world import ANDROID, IOS, WEB, hold_batch
 
 USER_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -116,12 +117,12 @@ async def test_a_walk_under_way_survives_that_everybody_leaves(store: Store) -> 
 )
 @settings(max_examples=60)
 def test_a_walk_shows_everyone_who_stays_and_nobody_offline(
-    make_engine: type[Engine], stayers: set[str], comings: list[tuple[bool, str]], limit: int
+    make_engine: EngineMaker, cluster: SharedCluster, stayers: set[str], comings: list[tuple[bool, str]], limit: int
 ) -> None:
     """Whoever is online throughout a walk is shown, and each page shows only users online at that moment."""
 
     async def scenario() -> None:
-        engine = make_engine()
+        engine = make_engine(cluster)
         store = await engine.open(partitions=2)
         stay = {f"stay-{user_id}" for user_id in stayers}
         await set_online(store, stay)
@@ -158,11 +159,13 @@ def test_a_walk_shows_everyone_who_stays_and_nobody_offline(
     )
 )
 @settings(max_examples=60)
-def test_the_census_is_what_a_recount_gives(make_engine: type[Engine], writes: list[tuple[str, str, int]]) -> None:
+def test_the_census_is_what_a_recount_gives(
+    make_engine: EngineMaker, cluster: SharedCluster, writes: list[tuple[str, str, int]]
+) -> None:
     """After any writes and expiries, the counters equal a count of the users listed."""
 
     async def scenario() -> None:
-        engine = make_engine()
+        engine = make_engine(cluster)
         store = await engine.open(partitions=2, timed_ttl_ms=3_000)
         for holder in ("a", "b"):
             await store.grant(holder, 8_000)
@@ -191,11 +194,11 @@ def test_the_census_is_what_a_recount_gives(make_engine: type[Engine], writes: l
 @pytest.mark.parametrize("make_engine", ENGINES, ids=lambda engine: engine.__name__)
 @given(user_ids=st.lists(USER_IDS, min_size=1, max_size=20, unique=True))
 @settings(max_examples=50)
-def test_any_text_is_a_user_id(make_engine: type[Engine], user_ids: list[str]) -> None:
+def test_any_text_is_a_user_id(make_engine: EngineMaker, cluster: SharedCluster, user_ids: list[str]) -> None:
     """IDs are any UTF-8 text: spaces, zero bytes, braces, emoji; no two are ever confused or altered."""
 
     async def scenario() -> None:
-        engine = make_engine()
+        engine = make_engine(cluster)
         store = await engine.open(partitions=3)
         heard: dict[str, int] = {}
 

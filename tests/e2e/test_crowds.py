@@ -47,7 +47,8 @@ async def test_a_burst_of_visits_leaves_nobody_online(service: RunningService) -
     def told_all() -> bool:
         return all(not watcher.heard[user] for user in visitors) and all(watcher.heard[user] for user in stayers)
 
-    assert await until(told_all)
+    heard = watcher.heard
+    assert await until(told_all, seconds=120), f"heard online: {[user for user, on in heard.items() if on][:100]}"
     assert await listed_users(service.grpc) == {"watcher": (5,), **dict.fromkeys(stayers, (1,))}
     newcomer = await Member("newcomer").connect(service.url("newcomer"))
     newcomer.watch(visitors[-1_000:])

@@ -229,13 +229,14 @@ async def test_a_roll_brings_new_settings_and_leaves_no_gap(shared: tuple[str, .
 
 
 async def knock(service: RunningService, done: asyncio.Event) -> int:
-    """Connect again and again; how often. The port is never found closed, and readiness never lost.
+    """Connect again and again; how often. The port is never found closed, and a stopping worker never counted.
 
-    A handshake that a stopping worker had begun may be refused or cut off.
+    A handshake that a stopping worker had begun may be refused or cut off. A feed may have to catch up with what we do.
     """
     count = 0
     while not done.is_set():
-        assert (await http_get(service, "/readyz"))[0] == 200
+        checks = json.loads((await http_get(service, "/readyz"))[1])["checks"]
+        assert all(check["ok"] for name, check in checks.items() if not name.endswith(" feed")), checks
         try:
             async with client(service, "guest"):
                 count += 1
@@ -308,6 +309,17 @@ async def test_no_worker_outlives_its_supervisor(shared: tuple[str, ...]) -> Non
         with pytest.raises(ConnectionRefusedError):
             async with raw(service):
                 pass
+    check_end(service)
+
+
+async def test_when_no_worker_can_be_had_any_more_the_service_ends() -> None:
+    """Whoever runs it must see that, and a supervisor alone is of no use."""
+    async with redis_server() as own, running_service(f"--store={own.url}", "--workers=2") as service:
+        await own.stop()
+        for pid in await workers(service):
+            os.kill(pid, signal.SIGKILL)
+        assert await service.process.wait() == 1
+        await eventually(logged(service, "adsum: no worker is left, and 5 starts in a row have failed"))
     check_end(service)
 
 

@@ -62,11 +62,7 @@ class RedisServer:
         if SERVER is None:
             pytest.fail("redis-server is not installed: `make test` installs it on Debian")
         self._process = subprocess.Popen(
-            [
-                SERVER,
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
-                *("--save", "", "--daemonize", "no", "--loglevel", "warning", *self._flags),
-            ],
+            [SERVER, *self._arguments()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -77,6 +73,12 @@ class RedisServer:
         if process is not None:
             (process.terminate if gently else process.kill)()
             await asyncio.to_thread(process.wait)
+
+    def _arguments(self) -> Sequence[str]:
+        return (
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+            *("--save", "", "--daemonize", "no", "--loglevel", "warning", *self._flags),
+        )
 
     def kill(self) -> None:
         """Kill it at once, where nothing can be awaited."""
@@ -99,10 +101,10 @@ class RedisServer:
         """A client of the tests' own."""
         return Redis(port=self.port)
 
-    async def run(self, *command: str | int) -> Any:
+    async def run(self, *command: str | int) -> Any:  # noqa: ANN401 - as Redis answers
         """The answer to one command."""
         async with self.client() as client:
-            return await client.execute_command(*command)
+            return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def answers(self) -> bool:
         """Whether it takes commands."""
@@ -110,6 +112,23 @@ class RedisServer:
             return bool(await self.run("PING"))
         except Exception:  # noqa: BLE001 - whatever it is, it does not answer yet
             return False
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that watches one master, under the name `main`, and alone decides that it is dead."""
+
+    def __init__(self, folder: Path, master: RedisServer) -> None:
+        super().__init__(free_port(), folder)
+        self._config = folder / "sentinel.conf"
+        self._config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n",
+            encoding="utf-8",
+        )
+
+    def _arguments(self) -> Sequence[str]:
+        return (str(self._config), "--sentinel")
 
 
 @contextlib.asynccontextmanager
@@ -159,7 +178,7 @@ class RedisCluster:
 
     async def took_over(self, replica: RedisServer) -> bool:
         """Whether a replica is a master now."""
-        return (await replica.run("ROLE"))[0] == b"master"
+        return bool((await replica.run("ROLE"))[0] == b"master")
 
     async def _all_met(self) -> bool:
         states = [await _cluster_info(server) for server in self.servers]
@@ -180,27 +199,43 @@ async def _cluster_info(server: RedisServer) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
 
 
-@contextlib.asynccontextmanager
-async def redis_cluster(
-    masters: int = 3, replicas: int = 0, *flags: str, node_timeout_ms: int = 1_000
-) -> AsyncIterator[RedisCluster]:
-    """A cluster with so many masters, and replicas for each."""
-    with tempfile.TemporaryDirectory() as folder:
-        servers = []
-        for index in range(masters * (1 + replicas)):
-            place = Path(folder, str(index))
-            place.mkdir()
-            more = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
-            quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
-            servers.append(RedisServer(free_port(), place, *more, *quick, *flags))
-        try:
-            for server in servers:
-                server.launch()
-            for server in servers:
+class SharedCluster:
+    """A cluster started when it is first needed, on whatever event loop, and killed without one."""
+
+    def __init__(self, masters: int = 3, replicas: int = 0, *flags: str, node_timeout_ms: int = 1_000) -> None:
+        self._masters = masters
+        self._count = masters * (1 + replicas)
+        quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+        self._flags = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms), *quick, *flags)
+        self._folders = contextlib.ExitStack()
+        self._servers: list[RedisServer] = []
+        self._cluster: RedisCluster | None = None
+
+    async def get(self) -> RedisCluster:
+        """The cluster, whole."""
+        if self._cluster is None:
+            for _ in range(self._count):
+                folder = Path(self._folders.enter_context(tempfile.TemporaryDirectory()))
+                self._servers.append(RedisServer(free_port(), folder, *self._flags))
+                self._servers[-1].launch()
+            for server in self._servers:
                 await eventually(server.answers)
-            cluster = RedisCluster(servers, masters)
-            await cluster.form()
-            yield cluster
-        finally:
-            for server in servers:
-                server.kill()
+            self._cluster = RedisCluster(self._servers, self._masters)
+            await self._cluster.form()
+        return self._cluster
+
+    def kill(self) -> None:
+        """Kill every server."""
+        for server in self._servers:
+            server.kill()
+        self._folders.close()
+
+
+@contextlib.asynccontextmanager
+async def redis_cluster(masters: int = 3, replicas: int = 0, *flags: str) -> AsyncIterator[RedisCluster]:
+    """A cluster with so many masters, and replicas for each."""
+    shared = SharedCluster(masters, replicas, *flags)
+    try:
+        yield await shared.get()
+    finally:
+        shared.kill()

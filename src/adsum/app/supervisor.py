@@ -63,7 +63,6 @@ class Supervisor:
         self._settings = settings
         self._secret = secret
         self._reload = reload
-        self._random = random.random
         self._places: dict[int, Worker] = {}
         """The worker in each place; it may have ended."""
         self._alive: set[Worker] = set()
@@ -86,7 +85,7 @@ class Supervisor:
             try:
                 await self._serve(listening)
             finally:
-                await self._end_all()
+                await self._end(*self._alive)
                 await self._http.stop()
         if self._failure:
             raise GaveUp(self._failure)
@@ -134,7 +133,7 @@ class Supervisor:
                 await self._until_ended(worker)
             soon = soon + 1 if _now_s() - born_s < STEADY_S else 0
             if soon:
-                await asyncio.sleep(backoff_ms(soon, RESTART_MIN_MS, RESTART_MAX_MS, self._random()) / 1000)
+                await asyncio.sleep(backoff_ms(soon, RESTART_MIN_MS, RESTART_MAX_MS, random.random()) / 1000)
 
     async def _start(self, number: int, settings: Settings, secret: str) -> Worker | None:
         """Put a new worker in a place once it is ready; None if it does not get so. The one there before stays."""
@@ -193,6 +192,7 @@ class Supervisor:
     # Rolling
 
     async def _roll_when_asked(self, listening: Listening) -> None:
+        """Say when every place has its first worker; then roll as often as asked."""
         await self._complete.wait()
         log.info(
             "%d workers are ready: ws=%s grpc=%s http=%s",
@@ -235,9 +235,6 @@ class Supervisor:
             for worker in workers:
                 worker.kill()
             await asyncio.wait(ended)
-
-    async def _end_all(self) -> None:
-        await self._end(*self._alive)
 
     def _with_ports(self, settings: Settings, listening: Listening) -> Settings:
         return replace(settings, ws=listening.ws, grpc=listening.grpc, http=listening.http)

@@ -198,7 +198,13 @@ def _store(settings: Settings, clock: Clock) -> Store:
 
 
 def _writer_options(settings: Settings) -> WriterOptions:
-    return WriterOptions(settings.flush_workers, settings.flush_batch, settings.retry_min_ms, settings.retry_max_ms)
+    return WriterOptions(
+        settings.flush_workers,
+        settings.flush_batch,
+        settings.retry_min_ms,
+        settings.retry_max_ms,
+        settings.partitions,
+    )
 
 
 def _gateway_options(settings: Settings) -> GatewayOptions:

@@ -87,6 +87,13 @@ class FeedCursor:
         self._behind[partition] = version < self._newest[partition]
         return not self._behind[partition]
 
+    def forget_told(self, partition: int) -> None:
+        """Forget which versions were told of: the store, asked, has none of them after the cursor.
+
+        They went with a past that the store has lost. Waiting for them would have no end.
+        """
+        self._newest[partition] = self._versions[partition]
+
     @property
     def behind(self) -> int:
         """How many partitions are catching up."""

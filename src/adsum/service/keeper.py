@@ -63,7 +63,9 @@ class Keeper:
         # Many renewals may fail before the lease ends.
         retry_s = self._options.lease_ttl_ms / 15_000
         self._tasks = [
-            asyncio.create_task(forever("keeping the lease", partial(self._noting, self._keep), retry_s), name="keeper"),
+            asyncio.create_task(
+                forever("keeping the lease", partial(self._noting, self._keep), retry_s), name="keeper"
+            ),
             asyncio.create_task(forever("sweeping", partial(self._noting, self._sweep)), name="sweeper"),
         ]
 
@@ -145,6 +147,7 @@ class Keeper:
 
         Any earlier, watchers would hear of users leaving who never left.
         """
-        while self._former and self.held and await self._flusher.settle(0):
+        lost = self._flusher.lease_lost
+        while self._former and self.held and not lost.is_set() and await self._flusher.settle(0):
             await self._store.release(self._former[0], self._next_op_id())
             del self._former[0]

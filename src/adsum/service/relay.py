@@ -124,6 +124,7 @@ class Relay:
                 self._calm.passed()
             if not whole and cursor.version(partition) == reached:
                 await asyncio.sleep(RETRY_S)
+                cursor.forget_told(partition)
 
     async def _fetch(self, cursor: FeedCursor, partition: int) -> bool:
         seen = cursor.version(partition)

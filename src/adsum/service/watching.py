@@ -77,9 +77,13 @@ class Watching:
         users = [user_id for user_id in self.table.users() if user_hash(user_id) % count == partition]
         for start in range(0, len(users), READ_USERS):
             some = users[start : start + READ_USERS]
-            for user_id, reading in zip(some, await self._store.read(some), strict=True):
+            # The store is read after all this was learned: unless something was learned meanwhile, what it
+            # answers is newer, even if its versions are lower than one read from a past it has lost since.
+            before = [user.version if (user := self.table.get(user_id)) else UNREAD for user_id in some]
+            readings = await self._store.read(some)
+            for user_id, version, reading in zip(some, before, readings, strict=True):
                 user = self.table.get(user_id)
-                if user is not None and user.learn(*reading, anyway=restarted):
+                if user is not None and user.learn(*reading, anyway=restarted or user.version == version):
                     self._touch(user_id)
 
     # Connections

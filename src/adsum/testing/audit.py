@@ -6,7 +6,8 @@ What the design promises, precisely:
   it: none on which the user has been connected on it all along, whose write of that
   has landed. A node is sound unless it is dead, or was stopped, cut off or its lease
   shortened for longer than a lease allows (`Trouble`), or the store lost its lease by
-  falling back to a state older than a quarter of it. Nor is a timed hold let go of
+  falling back to a state older than a quarter of it. Excused, too, is a node that ends
+  its own former hold just when a server falls back to where that was all. Nor is a timed hold let go of
   before its deadline by the server's clock.
 - **Watchers hear the truth, in order.** What a connection is told of a user is a state
   the user had, and never one from before the state it was told last. A state that is
@@ -40,6 +41,9 @@ from adsum.testing.trace import Trace
 
 K = TypeVar("K")
 
+RELEASE_S = 1.0
+"""After a server fell back: a node may still be ending its former hold, which is all the server has of it again."""
+
 SETTLED_S = 2.0
 """How long a connection must have been there to be counted as held when a server loses its state."""
 
@@ -65,8 +69,6 @@ class Audit:
         self._trace = trace
         self._nodes = nodes
         self._histories: dict[str, list[Moment]] = {}
-        self._published: dict[str, int] = {}
-        """Entries by the node that wrote them."""
 
     def complain(self, what: str) -> None:
         """Something is wrong."""
@@ -78,15 +80,13 @@ class Audit:
     def changed(self, server: Server, entry: FeedEntry) -> None:
         """A server published an entry."""
         self._trace.note(f"store{server.index}", f"entry {entry.partition}/{entry.version:x} {_changes(entry)}")
-        writer = entry.op_id.rpartition("-")[0]
-        self._published[writer] = self._published.get(writer, 0) + 1
         for change in entry.changes:
             history = self._history(change.user_id)
             if history[-1].mask != change.before:
                 self.complain(f"the feed says {change.user_id} was {change.before:x}, and it was {history[-1].mask:x}")
             history.append(Moment(self._loop.time(), change.after))
             for platform_id in ids_of(change.before & ~change.after):
-                self._check_let_go(server, change, platform_id)
+                self._check_let_go(server, entry, change, platform_id)
 
     def reborn(self, server: Server) -> None:
         """A server's new life has begun with another state."""
@@ -97,7 +97,7 @@ class Audit:
             if reading.mask != self._histories[user_id][-1].mask:
                 self._histories[user_id].append(Moment(self._loop.time(), reading.mask, by_loss=True))
 
-    def _check_let_go(self, server: Server, change: Change, platform_id: int) -> None:
+    def _check_let_go(self, server: Server, entry: FeedEntry, change: Change, platform_id: int) -> None:
         user_id = change.user_id
         if server.ledger.timed.get((user_id, platform_id), 0) > server.clock.monotonic_ms():
             self.complain(f"{user_id} lost platform {platform_id}, set until a deadline that has not come")
@@ -105,6 +105,9 @@ class Audit:
             node = self._nodes.get(name)
             since_s = node.held.get((user_id, platform_id)) if node else None
             if node is None or since_s is None or node.trouble.excused:
+                continue
+            fell_back = self._loop.time() - server.fell_back_s < RELEASE_S
+            if fell_back and entry.op_id.startswith(f"{name}-"):
                 continue
             if landed.mask >> platform_id & 1 and landed.sent_s >= since_s:
                 self.complain(f"{user_id} lost platform {platform_id}, held on {name} since {since_s:.3f} s")
@@ -167,9 +170,14 @@ class Audit:
             self.complain(f"a task of {node.name} died: {failure!r}")
         node.process.failures.clear()
 
-    def untold(self, node: Node) -> int:
-        """Entries that a node wrote and its relay has not passed on; what was lost with a store's past not counted."""
-        return 0 if node.told.gaps else self._published.get(node.name, 0) - node.told.own
+    def untold(self, node: Node, servers: Sequence[Server]) -> list[tuple[int, int]]:
+        """Entries that a node wrote and its relay did not pass on, where it did not have to begin anew."""
+        return [
+            (partition, version)
+            for server in servers
+            for partition, version in server.ledger.written.get(node.name, ())
+            if partition not in node.told.gaps and (partition, version) not in node.told.own
+        ]
 
     def check_hooks(self, node: Node, *, whole: bool) -> None:
         """Each webhook expected was heard, in order, at least once; all of them if `whole`, else up to some."""

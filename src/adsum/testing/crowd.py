@@ -1,10 +1,11 @@
 """The clients and API callers of the simulated world: they do what the plan says, and come back after a crash."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from adsum.domain.errors import StoreError
-from adsum.domain.presence import OFFLINE, ONLINE, Cause
+from adsum.domain.presence import OFFLINE, ONLINE, Cause, Status
 from adsum.testing.audit import Audit
 from adsum.testing.client import Connection, State
 from adsum.testing.loop import VirtualLoop
@@ -162,10 +163,10 @@ class Crowd:
     async def _ask_subscribe(self, node: Node, subscriber: str, users: Sequence[str]) -> None:
         key = (node, subscriber)
         self._asking[key] = self._asking.get(key, 0) + 1
+        statuses: list[Status] | None = None
         try:
-            statuses = await node.presence.subscribe(subscriber, users)
-        except StoreError:
-            return
+            while statuses is None:
+                statuses = await self._try_subscribe(node, subscriber, users)
         finally:
             self._asking[key] -= 1
         self._subscribed.setdefault(key, {}).update(dict.fromkeys(users))
@@ -174,6 +175,16 @@ class Crowd:
                 connection.subscribed.update(dict.fromkeys(users))
                 for user_id, mask in statuses:
                     self._audit.heard(connection, user_id, mask)
+        if self._quiet:
+            self._end_subscriptions(node, subscriber)
+
+    async def _try_subscribe(self, node: Node, subscriber: str, users: Sequence[str]) -> list[Status] | None:
+        # A call that failed may have subscribed to some: the caller asks until it knows.
+        try:
+            return await node.presence.subscribe(subscriber, users)
+        except StoreError:
+            await asyncio.sleep(ASK_AGAIN_S)
+            return None
 
     def _cancel(self, picks: Sequence[int]) -> None:
         subscribed = [key for key in self._subscribed if not self._asking[key]]

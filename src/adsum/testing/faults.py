@@ -188,7 +188,7 @@ class Faults:
         def take_over() -> None:
             self._world.trace.note("FAULT", f"a replica takes over, {fault.for_s:.3f} s behind")
             self._shorten_leases(fault.for_s)
-            server.fall_back()
+            server.fall_back(self._world.loop.time())
             self._break_off(fault.server)
 
         self._later(fault.for_s, take_over)

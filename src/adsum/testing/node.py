@@ -125,8 +125,8 @@ class Told:
         self.expected: dict[tuple[str, int], list[tuple[str, str]]] = {}
         self.gaps: dict[int, None] = {}
         """Partitions that were read anew because their feed could not be had whole."""
-        self.own = 0
-        """Entries of this node's own writes that the relay passed on."""
+        self.own: dict[tuple[int, int], None] = {}
+        """Partition and version of each entry of this node's own writes that the relay passed on."""
         self._complain = complain
         self._versions: dict[int, int] = {}
 
@@ -139,7 +139,7 @@ class Told:
 
     def expect(self, entry: FeedEntry) -> None:
         """Webhooks must be heard of this entry."""
-        self.own += 1
+        self.own[entry.partition, entry.version] = None
         for change in entry.changes:
             for command, mask in (
                 (OFFLINE_COMMAND, change.before & ~change.after),

@@ -47,11 +47,12 @@ class Ledger:
     """What a server was told in this life, by a way of reckoning that is not the store's.
 
     `holds`: user -> node -> its newest write. `timed`: (user, platform) -> deadline by
-    the server's clock.
+    the server's clock. `written`: node -> partition and version of each entry it made.
     """
 
     holds: dict[str, dict[str, Landed]] = field(default_factory=dict)
     timed: dict[tuple[str, int], int] = field(default_factory=dict)
+    written: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -85,6 +86,8 @@ class Server:
         self.life = 1
         self.down = 0
         """How many faults keep it from answering."""
+        self.fell_back_s = -1e9
+        """When it last fell back to an older state."""
         self.followers: list[Callable[[FeedEntry], None]] = []
         self._make = make
         self._observer = observer
@@ -113,6 +116,8 @@ class Server:
             note(self)
         published, self._published = self._published, []
         for entry in published:
+            node = entry.op_id.rpartition("-")[0]
+            self.ledger.written.setdefault(node, []).append((entry.partition, entry.version))
             self._observer.changed(self, entry)
             for follower in self.followers:
                 follower(entry)
@@ -128,9 +133,10 @@ class Server:
         """Come back empty."""
         self._begin(self._empty())
 
-    def fall_back(self) -> None:
+    def fall_back(self, now_s: float) -> None:
         """A replica takes over that knows what was kept."""
         if self._kept is not None:
+            self.fell_back_s = now_s
             self._begin(self._copy(self._kept))
 
     def _begin(self, state: _State) -> None:
@@ -145,7 +151,10 @@ class Server:
 
     def _copy(self, state: _State) -> _State:
         store = copy.deepcopy(state.store, {id(self): self})
-        ledger = Ledger({user: dict(nodes) for user, nodes in state.ledger.holds.items()}, dict(state.ledger.timed))
+        told = state.ledger
+        holds = {user: dict(nodes) for user, nodes in told.holds.items()}
+        written = {node: list(entries) for node, entries in told.written.items()}
+        ledger = Ledger(holds, dict(told.timed), written)
         return _State(store, ledger, [list(numbers) for numbers in state.numbers])
 
     # Versions

@@ -24,9 +24,6 @@ from adsum.testing.store import SimulatedStore
 from adsum.testing.trace import Trace
 from adsum.testing.trouble import Trouble
 
-PAUSE_S = 1.0
-"""How long background work pauses after a failure; `service.forever` has it."""
-
 POLL_S = 0.25
 LOTS = 1 << 40
 
@@ -88,8 +85,10 @@ class World:
         size = self.plan.size
         process = Process(self.loop, f"n{slot}.{self._births}")
         store = SimulatedStore(self.network, process, self.servers, size.node.store_timeout_ms, size.timed_ttl_ms)
-        retry_s = size.node.store_timeout_ms / 1000 + PAUSE_S + 0.3
-        trouble = Trouble(self.loop.time, size.node.keeper.lease_ttl_ms / 1000, retry_s)
+        lease_s = size.node.keeper.lease_ttl_ms / 1000
+        # A renewal that is not answered, the keeper's pause, and one that is.
+        retry_s = size.node.store_timeout_ms / 1000 + lease_s / 15 + 0.3
+        trouble = Trouble(self.loop.time, lease_s, retry_s)
         node = Node(
             self.loop,
             process,
@@ -136,7 +135,7 @@ class World:
         await self._rest("after all faults ended", self._unrest)
         self.trace.note("WORLD", "everybody leaves")
         self.crowd.leave_all()
-        await self._rest("after everybody left", lambda: self._unrest() or "; ".join(inspect(self)))
+        await self._rest("after everybody left", lambda: self._unrest() or self._left() or "; ".join(inspect(self)))
         for node in list(self.nodes.values()):
             self.audit.check_hooks(node, whole=True)
             node.die()
@@ -188,9 +187,12 @@ class World:
         waiting = [
             node.name
             for node in self.nodes.values()
-            if node.webhooks.waiting or node.relay.behind or self.audit.untold(node)
+            if node.webhooks.waiting or node.relay.behind or self.audit.untold(node, self.servers)
         ]
         return f"{waiting} have not told everything" if waiting else ""
+
+    def _left(self) -> str:
+        return f"there are still {self.state()}" if self.state() else ""
 
     def state(self) -> dict[str, int]:
         """Who is online, as the store has it."""

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from adsum.adapters.redis.codec import read_message
-from adsum.adapters.redis.link import Link, Refused
+from adsum.adapters.redis.link import Link
 from adsum.adapters.redis.scripts import keys_of
-from adsum.adapters.redis.server import Server, ask
+from adsum.adapters.redis.server import Server
 from adsum.adapters.redis.servers import Servers
 from adsum.domain.errors import StoreError
 from adsum.ports import FeedListener
@@ -93,10 +93,7 @@ class FeedReader:
                 links.append(link)
                 past = await _past_of(link)
                 # One at a time: on a cluster, the channels of one command must share a slot.
-                answers = await link.run([("SSUBSCRIBE", channel) for channel in channels])
-                for answer in answers:
-                    if isinstance(answer, Refused):
-                        raise StoreError(f"{link.name}: {answer}")
+                await link.must(*(("SSUBSCRIBE", channel) for channel in channels))
                 pasts.update(dict.fromkeys((self._channels[channel] for channel in channels), past))
         except BaseException:
             await _close(links)
@@ -119,7 +116,7 @@ class FeedReader:
                 return next(link.ended for link in links if link.lost in lost)
             try:
                 for link in links:
-                    await link.run([("PING",)])
+                    await link.must(("PING",))
             except StoreError as error:
                 return error.detail
 
@@ -128,6 +125,8 @@ class FeedReader:
         if kind != b"smessage":
             # Its partition is with another server from now on: all is subscribed anew.
             raise StoreError(f"the channel {channel.decode()} has moved")
+        if not self._followers:
+            return
         entry = read_message(self._channels[channel], data)
         for listener, _ in tuple(self._followers.values()):
             try:
@@ -139,7 +138,7 @@ class FeedReader:
 
 async def _past_of(link: Link) -> Past:
     """The process, and the data's history: a new one begins when a replica takes over or copies another's data."""
-    text = await ask(link, "INFO", "server", "replication")
+    (text,) = await link.must(("INFO", "server", "replication"))
     fields = dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
     return fields[b"run_id"], fields[b"master_replid"]
 

@@ -87,6 +87,14 @@ class Link(asyncio.Protocol):
             self._watch = self._loop.call_later(self._limit_s, self._look)
         return await request.done
 
+    async def must(self, *commands: Command) -> list[Any]:
+        """The answer of each command; raises `StoreError` also if one is refused."""
+        answers = await self.run(commands)
+        for answer in answers:
+            if isinstance(answer, Refused):
+                raise StoreError(f"{self.name}: {answer}")
+        return answers
+
     def close(self, reason: str = "the connection is closed") -> None:
         """End the connection now; what is under way fails with this reason."""
         self._reason = self._reason or reason
@@ -121,7 +129,7 @@ class Link(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
-    def _answered(self, answer: Any) -> None:
+    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - as Redis answers
         if self._heard is not None and isinstance(answer, list) and answer and answer[0] in PUSHED:
             self._heard(answer)
             return
@@ -157,25 +165,21 @@ async def open_link(
     heard: Callable[[list[Any]], None] | None = None,
 ) -> Link:
     """Connect within the time limit, and send the `greeting`, none of which may be refused; raises `StoreError`."""
-    host, port = address
-    name = f"{host}:{port}"
-    link: Link | None = None
+    name = f"{address[0]}:{address[1]}"
     try:
         async with asyncio.timeout(limit_s):
-            loop = asyncio.get_running_loop()
-            _, link = await loop.create_connection(lambda: Link(name, limit_s, heard), host, port, ssl=tls)
-            answers = await link.run(greeting)
-        refusal = next((answer for answer in answers if isinstance(answer, Refused)), None)
-        if refusal is not None:
-            raise StoreError(f"{name}: {refusal}")
-    except BaseException as error:
-        if link is not None:
-            link.close()
-        if isinstance(error, TimeoutError):
-            raise StoreError(f"{name}: no answer within {limit_s:g} s") from None
-        if isinstance(error, OSError):
-            raise StoreError(f"{name}: {_reason(error)}") from None
-        raise
+            _, link = await asyncio.get_running_loop().create_connection(
+                lambda: Link(name, limit_s, heard), *address, ssl=tls
+            )
+            try:
+                await link.must(*greeting)
+            except BaseException:
+                link.close()
+                raise
+    except TimeoutError:
+        raise StoreError(f"{name}: no answer within {limit_s:g} s") from None
+    except OSError as error:
+        raise StoreError(f"{name}: {_reason(error)}") from None
     return link
 
 

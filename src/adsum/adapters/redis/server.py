@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from adsum.adapters.redis.link import Command, Link, Refused, open_link
+from adsum.adapters.redis.link import Command, Link, open_link
 from adsum.adapters.redis.url import StoreUrl
 from adsum.core.circuit import Circuit
 from adsum.domain.errors import StoreError
@@ -65,6 +65,7 @@ class Server:
         self._find = find
         self._check = check
         self._link: Link | None = None
+        self._listening: set[Link] = set()
         self._connecting: asyncio.Task[Link] | None = None
         self._circuit = Circuit(options.retry_min_ms, options.retry_max_ms)
         self._failure = ""
@@ -95,6 +96,8 @@ class Server:
         except StoreError as error:
             self._failed(error)
             raise
+        self._listening.add(link)
+        link.lost.add_done_callback(lambda _: self._listening.discard(link))
         self._succeeded()
         return link
 
@@ -143,7 +146,9 @@ class Server:
     def _lost(self, link: Link) -> None:
         # One that hangs would hang the next connection too. One that was cut is tried again at once.
         if link.overdue:
-            self._failed(StoreError(f"{link.name}: no answer within {self._options.limit_s:g} s"))
+            self._failed(StoreError(link.ended))
+            for listening in tuple(self._listening):
+                listening.close("the server does not answer")
 
     def _failed(self, error: StoreError) -> None:
         self._failure = error.detail
@@ -153,14 +158,6 @@ class Server:
     def _succeeded(self) -> None:
         if self._circuit.succeeded():
             log.info("the store's server %s answers again; %d calls failed meanwhile", self.name, self._circuit.refused)
-
-
-async def ask(link: Link, *command: str | bytes | int) -> Any:
-    """The answer to one command; raises `StoreError` if it is refused."""
-    (answer,) = await link.run([command])
-    if isinstance(answer, Refused):
-        raise StoreError(f"{link.name}: {answer}")
-    return answer
 
 
 def _tls_context(url: StoreUrl) -> ssl.SSLContext:

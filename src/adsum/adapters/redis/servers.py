@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from adsum.adapters.redis.link import Link, open_link
 from adsum.adapters.redis.scripts import slot_of
-from adsum.adapters.redis.server import Address, Door, LinkOptions, Server, ask
+from adsum.adapters.redis.server import Address, Door, LinkOptions, Server
 from adsum.adapters.redis.url import StoreUrl
 from adsum.domain.errors import StoreError
 
@@ -89,7 +89,7 @@ class SentinelServers:
     async def _ask(self, sentinel: Address) -> Address:
         link = await open_link(sentinel, self._door.tls, self._options.limit_s, (("PING",),))
         try:
-            found = await ask(link, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service)
+            (found,) = await link.must(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service))
         finally:
             link.close()
         if not found:
@@ -157,12 +157,12 @@ class ClusterServers:
         """Ranges of slots with their masters, and all nodes, as this node sees them."""
         link = await open_link(address, self._door.tls, self._options.limit_s, self._door.greeting)
         try:
-            # One that is cut off from the others would tell how things were before.
-            if b"cluster_state:ok" not in await ask(link, "CLUSTER", "INFO"):
-                raise StoreError(f"{link.name}: the cluster is down")
-            ranges = await ask(link, "CLUSTER", "SLOTS")
+            info, ranges = await link.must(("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
         finally:
             link.close()
+        # One that is cut off from the others would tell how things were before.
+        if b"cluster_state:ok" not in info:
+            raise StoreError(f"{link.name}: the cluster is down")
         slots = [(start, end, _address(master, address)) for start, end, master, *_ in ranges]
         return slots, {_address(node, address) for _, _, *nodes in ranges for node in nodes}
 
@@ -197,7 +197,7 @@ async def _here(address: Address) -> Address:
 
 
 async def _must_be_master(link: Link) -> None:
-    role, *_ = await ask(link, "ROLE")
+    ((role, *_),) = await link.must(("ROLE",))
     if role != b"master":
         raise StoreError(f"{link.name} is no longer the master")
 

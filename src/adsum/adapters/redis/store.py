@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adsum.adapters.redis.codec import (
+    HALF,
+    HIGH_SHIFT,
     format_version,
+    pack,
     parse_version,
     read_entry,
     read_record,
@@ -107,7 +110,7 @@ class RedisStore:
         parts: dict[int, list[Any]] = {}
         for user_id, mask, cause in batch.states:
             args = parts.setdefault(self._place(user_id), [])
-            args += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
+            args += (user_id, mask >> 1 & HALF, mask >> HIGH_SHIFT, cause.conn_id, int(cause.background))
         head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._options.history)
         await self._run_parts("write_holds", head, parts)
 
@@ -133,7 +136,8 @@ class RedisStore:
             more = max(limit - len(users), LEAST_SCAN)
             (answer,) = await self._trips.run([Call(partition, "HSCAN", (scan, "COUNT", more), USERS)])
             scan = int(answer[0])
-            users += [Status(user.decode(), read_record(record)) for user, record in _pairs(answer[1])]
+            # A listing is long: iterated without a line of Python for each user.
+            users += map(Status, map(bytes.decode, answer[1][::2]), map(read_record, answer[1][1::2]))
             cursor = scan * self.partitions + partition if scan else partition + 1
             if cursor == self.partitions:
                 return Page(tuple(users), 0)
@@ -215,7 +219,7 @@ class RedisStore:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
 
     async def _run_parts(self, name: str, head: tuple[Any, ...], parts: dict[int, list[Any]]) -> None:
-        await self._trips.run([Call(p, script(name), (*head, *args)) for p, args in parts.items()])
+        await self._trips.run([Call(p, script(name), (*head, pack(args))) for p, args in parts.items()])
 
     async def _end_leases(self, holder: str, op_id: str) -> None:
         found = await self._everywhere("end_leases", holder)

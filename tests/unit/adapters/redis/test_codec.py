@@ -1,0 +1,47 @@
+"""How values look inside Redis, there and back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adsum.adapters.redis.codec import format_version, join_mask, parse_version, read_record, record_names, split_mask
+
+MASKS = st.integers(0, (1 << 62) - 1).map(lambda mask: mask << 1)
+"""Of platform IDs 1 to 62."""
+
+
+@given(MASKS)
+def test_a_mask_in_halves_is_the_same_mask(mask: int) -> None:
+    """Each half fits what Lua's bit library can hold."""
+    low, high = split_mask(mask)
+    assert 0 <= low < 1 << 31
+    assert 0 <= high < 1 << 31
+    assert join_mask(low, high) == mask
+
+
+@given(st.integers(0, 1 << 44), st.integers(0, (1 << 20) - 1))
+def test_a_version_is_one_number(milliseconds: int, sequence: int) -> None:
+    """It can be written back as Redis knows it."""
+    text = f"{milliseconds}-{sequence}"
+    assert format_version(parse_version(text.encode())) == text
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 44), st.integers(0, (1 << 20) - 1)), min_size=2))
+def test_versions_are_in_the_order_of_entries(pairs: list[tuple[int, int]]) -> None:
+    """Later in the stream is more."""
+    assert [parse_version(f"{ms}-{seq}".encode()) for ms, seq in sorted(pairs)] == sorted(
+        parse_version(f"{ms}-{seq}".encode()) for ms, seq in pairs
+    )
+
+
+@given(st.dictionaries(st.one_of(st.just("t"), st.integers(1, 99).map(str)), MASKS.filter(bool), max_size=5))
+def test_a_record_is_the_union_of_its_holds(holds: dict[str, int]) -> None:
+    """Whoever the holders are; and each of them is found in it."""
+    parts, union = [], 0
+    for holder, mask in holds.items():
+        low, high = split_mask(mask)
+        parts.append(f"{holder}:{low}.{high}" if high else f"{holder}:{low}")
+        union |= mask
+    record = ",".join(parts).encode()
+    assert read_record(record or None) == union
+    if record:
+        assert all(record_names(record, holder.encode()) == (holder in holds) for holder in [*holds, "100", "1", "t"])
