@@ -23,7 +23,7 @@ async def test_life_and_readiness(service: RunningService) -> None:
     status, body = await http_get(service, "/readyz")
     ready = json.loads(body)
     assert (status, ready["ready"]) == (200, True)
-    assert set(ready["checks"]) == {"gateway", "lease", "feed"}
+    assert set(ready["checks"]) == {"gateway", "lease", "feed", "store"}
     assert all(check["ok"] for check in ready["checks"].values())
 
 

@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 SETTLE_MS = 2_000
 """At the end, the longest wait for the last writes, calls and webhooks each."""
+
+
+FILES_BESIDES = 100
+"""Open files of a service besides its connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +40,49 @@ class Service:
         """`shared`: one of several on the same ports, whose HTTP port is their supervisor's."""
         self._settings = settings
         self._shared = shared
+        self._ends = AsyncExitStack()
         self.parts: Parts = build(settings, secret)
 
     async def start(self) -> Listening:
         """Start everything; where it listens.
 
-        Raises `OSError` if a port can't be had (what was started is stopped), `StoreError`
-        if the store can't be reached.
+        Raises `OSError` if a port can't be had, `StoreError` if the store can't be
+        reached, `ArgumentError` if it was made with other settings; what was started is
+        stopped then.
         """
-        parts = self.parts
+        allow_files(self._settings.max_connections)
         try:
             return await self._start()
         except BaseException:
-            await parts.rpc.stop(0)
-            await parts.http.stop()
-            parts.ws.stop_accepting()
+            await self._ends.aclose()
             raise
 
     async def _start(self) -> Listening:
-        parts, settings = self.parts, self._settings
+        """Start one part after the other, and note how each ends: in the reverse order."""
+        parts, settings, ends = self.parts, self._settings, self._ends
+        ends.push_async_callback(parts.store.close)
         await parts.store.open()
-        await parts.relay.start()
-        await parts.keeper.start()
-        parts.flusher.start()
         if parts.webhooks:
             parts.webhooks.start()
+            ends.push_async_callback(parts.webhooks.stop, SETTLE_MS)
+        ends.push_async_callback(parts.relay.stop)
+        await parts.relay.start()
+        await parts.keeper.start()
+        ends.push_async_callback(parts.keeper.stop)
+        parts.flusher.start()
+        ends.push_async_callback(parts.flusher.stop)
         parts.gateway.start()
+        ends.push_async_callback(parts.gateway.stop)
         parts.lag.start()
+        ends.callback(parts.lag.stop)
         http, shared = settings.http, self._shared
         if not shared:
             http = await bound("http", http, parts.http.start(http.host, http.port))
+            ends.push_async_callback(parts.http.stop)
         grpc = await bound("grpc", settings.grpc, parts.rpc.start(str(settings.grpc), shared=shared))
+        ends.push_async_callback(parts.rpc.stop, SETTLE_MS / 1000)
         ws = await bound("ws", settings.ws, parts.ws.start(settings.ws.host, settings.ws.port, shared=shared))
+        ends.callback(parts.ws.stop_accepting)
         parts.rpc.set_serving(serving=True)
         return Listening(ws, grpc, http)
 
@@ -82,16 +97,7 @@ class Service:
         await parts.gateway.drain(self._settings.drain_ms if drain_ms is None else drain_ms)
         if not await parts.flusher.settle(SETTLE_MS):
             log.warning("not all changes could be written; the others end with the lease")
-        await parts.rpc.stop(SETTLE_MS / 1000)
-        await parts.gateway.stop()
-        await parts.flusher.stop()
-        await parts.keeper.stop()
-        await parts.relay.stop()
-        if parts.webhooks:
-            await parts.webhooks.stop(SETTLE_MS)
-        await parts.http.stop()
-        parts.lag.stop()
-        await parts.store.close()
+        await self._ends.aclose()
 
 
 async def serve(
@@ -103,8 +109,9 @@ async def serve(
         listening = await service.start()
         spare_collector()
         log.info(
-            "node %s is ready: ws=%s grpc=%s http=%s",
+            "node %s (store %s) is ready: ws=%s grpc=%s http=%s",
             service.parts.node,
+            settings.store.partition(":")[0],
             listening.ws,
             listening.grpc,
             listening.http,
@@ -125,6 +132,27 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)
+
+
+def allow_files(connections: int) -> None:
+    """Let this process have as many open files as the system allows: each connection is one.
+
+    The usual soft limit of 1,024 is for programs that can't go beyond it.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - absent on Windows
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most != resource.RLIM_INFINITY and most < connections + FILES_BESIDES:
+        # No warning: the default of max_connections is more than most machines are set for.
+        log.info(
+            "this process may have %d open files: too few for max_connections = %d; raise the limit (ulimit -n)",
+            most,
+            connections,
+        )
 
 
 def spare_collector() -> None:

@@ -23,7 +23,8 @@ What the design promises, precisely:
 
 Not promised: that a client who connects anew somewhere else after its gateway died is
 never offline in between, or that a change lost by the store with the state before it
-is ever told.
+is ever told. Assumed, not checked: that an engine never gives a version twice, not
+even in another life (see `server`).
 """
 
 from collections.abc import Mapping, Sequence

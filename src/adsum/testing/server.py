@@ -5,7 +5,9 @@ comes back empty, or a replica takes over that had not yet heard the last writes
 
 Versions are those of an engine that takes them from its clock, as Redis does: they
 only grow within a life, and another life does not give the same ones again. So a
-follower's position in one life names no place in another.
+follower's position in one life names no place in another. That is assumed: an engine
+whose clock has gone back counts on from its last version, and could give one again
+that a past it lost has given.
 """
 
 import copy
@@ -21,7 +23,7 @@ from adsum.testing.loop import LoopClock
 
 T = TypeVar("T")
 
-SEQUENCE_BITS = 20
+SEQUENCE_BITS, LIFE_BITS = 20, 5
 
 
 def done(call: Coroutine[Any, Any, T]) -> T:
@@ -161,7 +163,8 @@ class Server:
 
     def _publish(self, entry: FeedEntry) -> None:
         numbers = self._state.numbers[entry.partition]
-        numbers.append(max(numbers[-1] + 1, self.clock.unix_ms() << SEQUENCE_BITS))
+        by_clock, following = self.clock.unix_ms() << SEQUENCE_BITS, (numbers[-1] >> LIFE_BITS) + 1 << LIFE_BITS
+        numbers.append(max(by_clock, following) | self.life % (1 << LIFE_BITS))
         before, version = numbers[entry.before], numbers[entry.version]
         self._published.append(FeedEntry(entry.partition, before, version, entry.op_id, entry.changes))
 

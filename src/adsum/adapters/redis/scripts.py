@@ -9,6 +9,9 @@ from importlib.resources import files
 SLOTS = 16_384
 """Of a Redis cluster."""
 
+ALONE = {"read"}
+"""Scripts that use nothing of `common.lua`, which takes a microsecond to set up."""
+
 FOLDER = files("adsum.adapters.redis") / "lua"
 
 
@@ -22,8 +25,10 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script of this name; all of them share `common.lua`."""
-    text = (FOLDER / "common.lua").read_bytes() + b"\n" + (FOLDER / f"{name}.lua").read_bytes()
+    """The script of this name, after `common.lua` if it needs that."""
+    text = (FOLDER / f"{name}.lua").read_bytes()
+    if name not in ALONE:
+        text = (FOLDER / "common.lua").read_bytes() + b"\n" + text
     return Script(text, sha1(text, usedforsecurity=False).hexdigest())
 
 

@@ -79,7 +79,7 @@ class Server:
             raise StoreError("the store is closed")
         if self._connecting is None or self._circuit.failures:
             if not self._circuit.admits(_now_ms()):
-                raise StoreError(f"{self._failure} (not tried again yet)")
+                raise StoreError(self._failure)
             self._connecting = asyncio.create_task(self._connect(), name=f"connecting to {self.name}")
             self._connecting.add_done_callback(_seen)
         # One caller's giving up is no reason for the others to fail.

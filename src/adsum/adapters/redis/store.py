@@ -7,6 +7,7 @@ renewal is one trip with a small call for each partition, whatever the number of
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from adsum.adapters.redis.codec import (
@@ -209,7 +210,7 @@ class RedisStore:
         readings: dict[str, Reading] = {}
         for (_, users), (version, *records) in zip(groups, answers, strict=True):
             at = parse_version(version)
-            readings.update((u, Reading(read_record(r), at)) for u, r in zip(users, records, strict=True))
+            readings.update(zip(users, map(Reading, map(read_record, records), repeat(at)), strict=True))
         return readings
 
     def _place(self, user_id: str) -> int:

@@ -24,20 +24,6 @@ end
 -- Lua passes so many values at most to one call with room to spare.
 local PORTION = 2000
 
--- Calls act(id) for each platform ID of a mask.
-local function each(low, high, act)
-  local id = 1
-  while low ~= 0 do
-    if band(low, 1) ~= 0 then act(id) end
-    low, id = rshift(low, 1), id + 1
-  end
-  id = 32
-  while high ~= 0 do
-    if band(high, 1) ~= 0 then act(id) end
-    high, id = rshift(high, 1), id + 1
-  end
-end
-
 -- The users this call touches, each read once: holds, and the mask before the call.
 local touched, order = {}, {}
 
@@ -93,6 +79,19 @@ local function call_all(command, key, values)
   end
 end
 
+local function count(counts, low, high, step)
+  local id = 1
+  while low ~= 0 do
+    if band(low, 1) ~= 0 then counts[id] = (counts[id] or 0) + step end
+    low, id = rshift(low, 1), id + 1
+  end
+  id = 32
+  while high ~= 0 do
+    if band(high, 1) ~= 0 then counts[id] = (counts[id] or 0) + step end
+    high, id = rshift(high, 1), id + 1
+  end
+end
+
 -- Writes the touched users, and publishes whose union of holds changed.
 local function finish(op_id, history)
   local changes, counts, records, gone = {}, {}, {}, {}
@@ -110,12 +109,8 @@ local function finish(op_id, history)
       changes[n + 1], changes[n + 2], changes[n + 3] = user, entry.low, entry.high
       changes[n + 4], changes[n + 5], changes[n + 6] = low, high, entry.conn
       changes[n + 7] = entry.background
-      each(band(low, bnot(entry.low)), band(high, bnot(entry.high)), function(id)
-        counts[id] = (counts[id] or 0) + 1
-      end)
-      each(band(entry.low, bnot(low)), band(entry.high, bnot(high)), function(id)
-        counts[id] = (counts[id] or 0) - 1
-      end)
+      count(counts, band(low, bnot(entry.low)), band(high, bnot(entry.high)), 1)
+      count(counts, band(entry.low, bnot(low)), band(entry.high, bnot(high)), -1)
     end
   end
   call_all('HSET', KEYS[1], records)

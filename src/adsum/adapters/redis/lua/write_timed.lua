@@ -12,12 +12,11 @@ for i = 1, #edits, 7 do
   local entry = touched[user]
   local on_low, on_high, off_low, off_high = edits[i + 1], edits[i + 2], edits[i + 3], edits[i + 4]
   local timed = entry.holds[TIMED] or {0, 0}
-  each(band(timed[1], off_low), band(timed[2], off_high), function(id)
-    redis.call('ZREM', KEYS[4], id .. ':' .. user)
-  end)
-  each(on_low, on_high, function(id)
-    redis.call('ZADD', KEYS[4], deadline, id .. ':' .. user)
-  end)
+  local off, on = {}, {}
+  count(off, band(timed[1], off_low), band(timed[2], off_high), 1)
+  count(on, on_low, on_high, 1)
+  for id in pairs(off) do redis.call('ZREM', KEYS[4], id .. ':' .. user) end
+  for id in pairs(on) do redis.call('ZADD', KEYS[4], deadline, id .. ':' .. user) end
   local low = bor(band(timed[1], bnot(off_low)), on_low)
   local high = bor(band(timed[2], bnot(off_high)), on_high)
   hold(entry, TIMED, low, high)
