@@ -19,7 +19,7 @@ test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/
 	@echo "test: pytest $(ARGS)"
 	@$(BIN)/python -m pytest $(ARGS)
 
-faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (needs ten minutes)
+faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (about five minutes)
 	@FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(ARGS)
 
 setup: ## make .venv with the adsum command in it (PYTHON=python3.12 to choose)

@@ -7,7 +7,8 @@ What the design promises, precisely:
   has landed. A node is sound unless it is dead, or was stopped, cut off or its lease
   shortened for longer than a lease allows (`Trouble`), or the store lost its lease by
   falling back to a state older than a quarter of it. Excused, too, is a node that ends
-  its own former hold just when a server falls back to where that was all. Nor is a timed hold let go of
+  its own former hold just when a server falls back to where that was all, and before
+  it can know. Nor is a timed hold let go of
   before its deadline by the server's clock.
 - **Watchers hear the truth, in order.** What a connection is told of a user is a state
   the user had, and never one from before the state it was told last. A state that is
@@ -108,7 +109,8 @@ class Audit:
             if node is None or since_s is None or node.trouble.excused:
                 continue
             fell_back = self._loop.time() - server.fell_back_s < RELEASE_S
-            if fell_back and entry.op_id.startswith(f"{name}-"):
+            unaware = node.store.released_s < node.store.lines[server.index].refound_s
+            if fell_back and unaware and entry.op_id.startswith(f"{name}-"):
                 continue
             if landed.mask >> platform_id & 1 and landed.sent_s >= since_s:
                 self.complain(f"{user_id} lost platform {platform_id}, held on {name} since {since_s:.3f} s")

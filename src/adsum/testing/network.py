@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import TypeVar
 
@@ -88,6 +89,8 @@ class Line:
     ) -> None:
         self.server = server
         self.asks_cut = self.answers_cut = self.rough = 0
+        self.refound_s = 0.0
+        """When the connection was last found again; infinity while it is lost."""
         self._network = network
         self._process = process
         self._hear = hear
@@ -166,6 +169,7 @@ class Line:
     def break_off(self) -> None:
         """Lose the connection: nothing of the feed comes until it is found again."""
         self._following_life = 0
+        self.refound_s = inf
         if not self._reconnecting:
             self._reconnecting = True
             self._reconnect_later()
@@ -180,4 +184,5 @@ class Line:
             return
         self._reconnecting = False
         self._following_life = self.server.life
+        self.refound_s = self._network.loop.time()
         self._refound(self.server)

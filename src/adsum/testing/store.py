@@ -41,6 +41,8 @@ class SimulatedStore:
         self.lines = [Line(network, process, server, self._heard, self._refound) for server in servers]
         self.severed = False
         """Whether the node is dead: its calls go nowhere."""
+        self.released_s = 0.0
+        """When the last release was sent."""
         self._network = network
         self._process = process
         self._timeout_s = timeout_ms / 1000
@@ -69,6 +71,7 @@ class SimulatedStore:
 
     async def release(self, holder: str, op_id: str) -> None:
         """End a lease and everything its holder holds."""
+        self.released_s = self._network.loop.time()
         await self._everywhere(f"release {holder}", lambda server: done(server.store.release(holder, op_id)))
 
     async def write_holds(self, batch: HoldBatch) -> None:

@@ -68,6 +68,7 @@ class RedisStore:
 
     def __init__(self, url: StoreUrl, options: RedisOptions) -> None:
         self._options = options
+        self._count = options.partitions
         links = LinkOptions(options.timeout_ms, options.retry_min_ms, options.retry_max_ms)
         self._servers = servers_of(url, links)
         self._trips = Trips(self._servers, options.prefix, links.limit_s)
@@ -214,7 +215,7 @@ class RedisStore:
         return readings
 
     def _place(self, user_id: str) -> int:
-        return user_hash(user_id) % self.partitions
+        return user_hash(user_id) % self._count
 
     async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
