@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
 ARGS ?=
+# Two at a time: more would disturb the tests of whole services on a small machine. PARALLEL= for one.
+PARALLEL ?= -n 2 --dist loadfile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +18,8 @@ run: setup ## install what is missing, start the service and show presence chang
 	@$(BIN)/adsum demo $(ARGS)
 
 test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/unit -x" for some)
-	@echo "test: pytest $(ARGS)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "test: pytest $(PARALLEL) $(ARGS)"
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (about five minutes)
 	@FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(ARGS)

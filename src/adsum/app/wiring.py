@@ -198,13 +198,7 @@ def _store(settings: Settings, clock: Clock) -> Store:
 
 
 def _writer_options(settings: Settings) -> WriterOptions:
-    return WriterOptions(
-        settings.flush_workers,
-        settings.flush_batch,
-        settings.retry_min_ms,
-        settings.retry_max_ms,
-        settings.partitions,
-    )
+    return WriterOptions(settings.flush_workers, settings.flush_batch, settings.retry_min_ms, settings.retry_max_ms)
 
 
 def _gateway_options(settings: Settings) -> GatewayOptions:

@@ -19,24 +19,17 @@ from dataclasses import dataclass
 from hashlib import md5
 
 from adsum.core.backoff import backoff_ms
-from adsum.core.partition import user_hash
 from adsum.domain.presence import Cause, HoldBatch, HoldState
 
 
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """`lanes` workers, batches of at most `batch_users`, retries after `retry_min_ms` doubling to `retry_max_ms`.
-
-    With a store of at least as many `partitions` as lanes, users of one partition share a
-    lane, so that a batch falls into few partitions: a store that works by partition takes
-    a third of the time for it. Else (0: not said) users are spread by their ID alone.
-    """
+    """`lanes` workers, batches of at most `batch_users`, retries after `retry_min_ms` doubling to `retry_max_ms`."""
 
     lanes: int = 8
     batch_users: int = 100
     retry_min_ms: int = 50
     retry_max_ms: int = 5_000
-    partitions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +78,8 @@ class Writer:
 
     def lane_of(self, user_id: str) -> int:
         """The lane a user belongs to while this process lives."""
-        count = self._options.partitions
-        if count >= len(self._lanes):
-            place = user_hash(user_id) % count
-        else:
-            place = int.from_bytes(md5(user_id.encode(), usedforsecurity=False).digest()[:8])
-        return (place + self._salt) % len(self._lanes)
+        digest = md5(user_id.encode(), usedforsecurity=False).digest()
+        return (int.from_bytes(digest[:8]) + self._salt) % len(self._lanes)
 
     def mark(self, user_id: str, cause: Cause, now_ms: int) -> int:
         """Note that a user must be written; returns the lane that has work now."""

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from adsum.core.opids import OpIds
-from adsum.core.partition import user_hash
 from adsum.core.writer import Flight, Writer, WriterOptions
 from adsum.domain.presence import Cause, HoldState
 from tests.support.world import IOS, WEB
@@ -235,21 +234,10 @@ def test_a_user_stays_in_one_lane(user_id: str, salt: int, lanes: int) -> None:
     assert writer.mark(user_id, Cause(), 0) == lane == make(options, salt).lane_of(user_id)
 
 
-def test_users_of_one_partition_share_a_lane() -> None:
-    """So a batch falls into few partitions, and the store has less to do for it."""
-    writer = make(WriterOptions(lanes=8, partitions=64))
-    lanes: dict[int, set[int]] = {}
-    for user_id in (f"user-{number}" for number in range(2_000)):
-        lanes.setdefault(user_hash(user_id) % 64, set()).add(writer.lane_of(user_id))
-    assert len(lanes) == 64
-    assert all(len(found) == 1 for found in lanes.values())
-
-
-@pytest.mark.parametrize("partitions", [0, 4, 64])
 @pytest.mark.parametrize("salt", [0, 1, 2**63])
-def test_lanes_are_evenly_loaded(salt: int, partitions: int) -> None:
+def test_lanes_are_evenly_loaded(salt: int) -> None:
     """Of 8,000 users of one naming scheme, each of 8 lanes has within a tenth of its share."""
-    writer = make(WriterOptions(lanes=8, partitions=partitions), salt)
+    writer = make(WriterOptions(lanes=8), salt)
     for i in range(8_000):
         writer.mark(f"user{i}", Cause(), 0)
     assert sum(writer.dirty_users) == 8_000
