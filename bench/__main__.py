@@ -4,12 +4,13 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from bench import latency, redis_engine, writes
 
-PARTS: dict[str, Callable[[], Awaitable[None]]] = {
+PARTS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
     "latency": latency.main,
     "writes": writes.main,
     "redis": redis_engine.main,

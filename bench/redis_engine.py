@@ -138,7 +138,7 @@ async def measure_ours(redis: RedisServer) -> Figures:
     # Entries are kept for catch-up up to a fixed number: they are no cost of a user.
     before = await bytes_used(redis)
     # As a gateway's writer shares users out.
-    writer = Writer("bench", WriterOptions(lanes=LANES, partitions=store.partitions), 0, OpIds("bench"))
+    writer = Writer("bench", WriterOptions(lanes=LANES), 0, OpIds("bench"))
     lanes: list[list[str]] = [[] for _ in range(LANES)]
     for number in range(LISTED):
         lanes[writer.lane_of(f"user-{number}")].append(f"user-{number}")
