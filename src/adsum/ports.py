@@ -168,7 +168,7 @@ class Meter(Protocol):
         """One call of the API; `outcome` is `ok` or the error's short name."""
         ...
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, ok: bool) -> None:  # noqa: FBT001
+    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
         """One write of a worker: users in it, the longest a change waited, how long the store took."""
         ...
 

@@ -53,7 +53,7 @@ class RecordingMeter:
     def query(self, method: str, outcome: str, seconds: float) -> None:
         pass
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, ok: bool) -> None:  # noqa: FBT001
+    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
         assert waited_ms >= 0
         assert took_ms >= 0
         self.batches.append((worker, users, ok))

@@ -6,7 +6,7 @@ the feed is complete and in order.
 
 from collections.abc import Callable, Sequence
 
-from adsum.core.partition import BUCKETS, Partition, user_hash
+from adsum.core.partition import BUCKETS, Partition, partition_of
 from adsum.domain.errors import ArgumentError, LeaseLost
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
 from adsum.ports import Clock, FeedListener, nothing
@@ -122,7 +122,7 @@ class MemoryStore:
         self._listeners.clear()
 
     def _place(self, user_id: str) -> int:
-        return user_hash(user_id) % len(self._partitions)
+        return partition_of(user_id, len(self._partitions))
 
     def _lives(self, holder: str) -> bool:
         return self._leases.get(holder, 0) > self._clock.monotonic_ms()

@@ -292,7 +292,7 @@ class PrometheusMeter:
             child = self._queries[method, outcome] = self._query_seconds.labels(method, outcome)
         child.observe(seconds)
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, ok: bool) -> None:  # noqa: FBT001
+    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
         """One write of a worker."""
         took_s = took_ms / 1000
         self._batch_users.observe(users)

@@ -26,6 +26,11 @@ def user_hash(user_id: str) -> int:
     return crc32(user_id.encode())
 
 
+def partition_of(user_id: str, count: int) -> int:
+    """The partition a user lives in, of `count`."""
+    return user_hash(user_id) % count
+
+
 class _Record:
     """What is held for one user: platforms by holder, timed platforms, and their union."""
 

@@ -11,7 +11,7 @@ from adsum.domain.errors import LeaseLost
 from adsum.domain.presence import Cause
 from adsum.ports import Clock, Meter, Store
 from adsum.service.calm import Calm
-from adsum.service.forever import forever
+from adsum.service.forever import end, forever
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,7 @@ class Flusher:
 
     async def stop(self) -> None:
         """End the workers, whatever they are at."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     async def _step(self, lane: int) -> None:
         now_ms = self._clock.monotonic_ms()

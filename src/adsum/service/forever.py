@@ -1,8 +1,8 @@
-"""Background work that must not end: the one loop all services use."""
+"""Background work that must not end before it is told to: how all services run it, and end it."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from adsum.service.calm import Calm
 
@@ -10,6 +10,14 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
 """After a failure, before the next try."""
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and wait until each has ended."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def forever(what: str, step: Callable[[], Awaitable[None]], pause_s: float = PAUSE_S) -> None:

@@ -32,8 +32,8 @@ from adsum.domain.identity import Identity
 from adsum.domain.platforms import PlatformRegistry
 from adsum.ports import Authenticator, Clock, Meter
 from adsum.service.flusher import Flusher
-from adsum.service.forever import forever
-from adsum.service.watching import Watching
+from adsum.service.forever import end, forever
+from adsum.service.watching import SESSIONS_A_TURN, Watching
 from adsum.wire.handshake import Handshake
 from adsum.wire.heartbeat import answer_heartbeat
 from adsum.wire.messages import Op, Request, Response
@@ -53,12 +53,8 @@ GOODBYE_MS = 2_000
 MAX_QUESTIONS = 16
 """Subscribe requests of one connection that may wait for the store at a time."""
 
-SESSIONS_A_TURN = 1_000
-"""Connections ended before other work of the loop gets its turn."""
-
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
-TRY_AGAIN_LATER = 1013
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +213,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Drop whatever is left."""
-        self.draining = True
-        for session in self._registry.all_sessions():
-            self._say_goodbye(session, SERVICE_RESTART, "the service restarts: connect again", "drain")
-        tasks = [*self._reads, *([self._ticker] if self._ticker else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.drain(0)
+        await end([*self._reads, *([self._ticker] if self._ticker else [])])
 
     # Deciding
 

@@ -14,7 +14,7 @@ from functools import partial
 from adsum.domain.errors import StoreError
 from adsum.ports import Clock, Meter, Store
 from adsum.service.flusher import Flusher
-from adsum.service.forever import forever
+from adsum.service.forever import end, forever
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """End the lease and all that is held by it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         try:
             await self._store.release(self.holder, self._next_op_id())
         except StoreError as error:

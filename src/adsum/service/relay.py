@@ -14,7 +14,7 @@ from adsum.core.feed import FeedCursor, Verdict
 from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener, Meter, Store, nothing
 from adsum.service.calm import Calm
-from adsum.service.forever import forever
+from adsum.service.forever import end, forever
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ class Relay:
         """Follow no longer."""
         if self._unfollow:
             self._unfollow()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def behind(self) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from adsum.core.outbox import Press, owe
-from adsum.core.partition import user_hash
+from adsum.core.partition import partition_of
 from adsum.core.session import Phase, Session
 from adsum.core.watchers import UNREAD, Subscriber, Watched, Watcher, WatchTable
 from adsum.domain.errors import ArgumentError, TooManyWatches
@@ -23,7 +23,7 @@ from adsum.ports import Meter, Store
 from adsum.wire.protobuf import encode_elem
 
 SESSIONS_A_TURN = 1_000
-"""Connections written to before other work of the loop gets its turn: about 10 ms of writing."""
+"""Connections written to, or ended, before other work of the loop gets its turn: about 10 ms of writing."""
 
 READ_USERS = 1_000
 """Users asked of the store in one trip when reading anew."""
@@ -74,7 +74,7 @@ class Watching:
         nothing about which state is newer.
         """
         count = self._store.partitions
-        users = [user_id for user_id in self.table.users() if user_hash(user_id) % count == partition]
+        users = [user_id for user_id in self.table.users() if partition_of(user_id, count) == partition]
         for start in range(0, len(users), READ_USERS):
             some = users[start : start + READ_USERS]
             # The store is read after all this was learned: unless something was learned meanwhile, what it
@@ -87,14 +87,6 @@ class Watching:
                     self._touch(user_id)
 
     # Connections
-
-    def begin(self, session: Session, user_ids: Sequence[str]) -> list[str]:
-        """Have a connection watch users from now on; returns those it did not watch before.
-
-        What the connection asks next comes after this, even while `answer` is still under way.
-        Raises `TooManyWatches`.
-        """
-        return self._begin(session, user_ids)
 
     async def answer(self, session: Session, user_ids: Sequence[str], begun: Sequence[str]) -> bytes:
         """The encoded states of all these users, to answer with after `begin`, which returned `begun`.
@@ -149,7 +141,7 @@ class Watching:
             raise ArgumentError(f"one user can be subscribed to {limits.max_watched_per_subscriber} users at most")
         watcher = self._subscribers.setdefault(subscriber, Subscriber(subscriber))
         try:
-            states = await self._states(watcher, user_ids, self._begin(watcher, user_ids))
+            states = await self._states(watcher, user_ids, self.begin(watcher, user_ids))
         finally:
             self._drop_idle(subscriber)
         return [Status(user_id, self._mask(user_id, states)) for user_id in user_ids]
@@ -177,7 +169,12 @@ class Watching:
 
     # Both
 
-    def _begin(self, watcher: Watcher, user_ids: Sequence[str]) -> list[str]:
+    def begin(self, watcher: Watcher, user_ids: Sequence[str]) -> list[str]:
+        """Have a watcher watch users from now on; returns those it did not watch before.
+
+        What a connection asks next comes after this, even while `answer` is still under way.
+        Raises `TooManyWatches`.
+        """
         before = watcher.watching or {}
         begun = [user_id for user_id in user_ids if user_id not in before]
         if self.table.links + len(begun) > self._limits.max_watches:

@@ -18,6 +18,7 @@ from adsum.domain.errors import AdsumError, ArgumentError, NetworkError
 from adsum.domain.platforms import PlatformRegistry, ids_of
 from adsum.domain.presence import Change, FeedEntry
 from adsum.ports import Clock, Hook, HookSink, Meter
+from adsum.service.forever import end
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +107,7 @@ class Webhooks:
                 log.debug("webhooks: not all could be delivered within %d ms", grace_ms)
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         for _ in self._queue.clear():
             self._lose("dropped", "the service stopped before they could be delivered")
         self._losses.close()

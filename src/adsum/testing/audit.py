@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from adsum.core.partition import user_hash
+from adsum.core.partition import partition_of
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Change, FeedEntry, Status
 from adsum.testing.client import Connection
@@ -94,7 +94,7 @@ class Audit:
         """A server's new life has begun with another state."""
         self._trace.note(f"store{server.index}", f"life {server.life} begins")
         partitions = server.store.partitions
-        users = [user for user in self._histories if user_hash(user) % partitions in server.partitions]
+        users = [user for user in self._histories if partition_of(user, partitions) in server.partitions]
         for user_id, reading in zip(users, done(server.store.read(users)), strict=True):
             if reading.mask != self._histories[user_id][-1].mask:
                 self._histories[user_id].append(Moment(self._loop.time(), reading.mask, by_loss=True))

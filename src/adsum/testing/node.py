@@ -66,7 +66,7 @@ class NoMeter:
     def query(self, method: str, outcome: str, seconds: float) -> None:
         """One call of the API."""
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, ok: bool) -> None:  # noqa: FBT001
+    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
         """One write of a worker."""
 
     def renewal(self, *, ok: bool) -> None:

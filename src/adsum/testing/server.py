@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from adsum.adapters.memory import MemoryStore
-from adsum.core.partition import user_hash
+from adsum.core.partition import partition_of
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import FeedEntry, Reading
 from adsum.testing.loop import LoopClock
@@ -177,7 +177,8 @@ class Server:
         numbers = self._state.numbers
         readings = zip(user_ids, done(self.store.read(user_ids)), strict=True)
         return [
-            Reading(mask, numbers[user_hash(user_id) % len(numbers)][version]) for user_id, (mask, version) in readings
+            Reading(mask, numbers[partition_of(user_id, len(numbers))][version])
+            for user_id, (mask, version) in readings
         ]
 
     def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:

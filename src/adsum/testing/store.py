@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from adsum.core.partition import user_hash
+from adsum.core.partition import partition_of
 from adsum.domain.errors import LeaseLost, StoreError
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
@@ -195,7 +195,7 @@ class SimulatedStore:
             interrupted()
 
     def _line_of(self, user_id: str) -> Line:
-        return self.lines[user_hash(user_id) % self._partitions % len(self.lines)]
+        return self.lines[partition_of(user_id, self._partitions) % len(self.lines)]
 
     async def _everywhere(self, name: str, work: Callable[[Server], T]) -> list[T]:
         return await self._trips(name, [_Trip(line, work) for line in self.lines])

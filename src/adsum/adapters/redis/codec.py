@@ -13,7 +13,6 @@ from adsum.domain.presence import Cause, Change, FeedEntry
 
 HALF_BITS = 31
 HALF = (1 << HALF_BITS) - 1
-HIGH_SHIFT = 1 + HALF_BITS
 SEQUENCE_BITS = 20
 """Of a version: a partition has room for a million entries in one millisecond."""
 
@@ -27,7 +26,7 @@ _decode_changes = msgspec.msgpack.Decoder(list[str | int]).decode
 
 def split_mask(mask: int) -> tuple[int, int]:
     """The halves of a mask: platform IDs 1 to 31, and 32 to 62."""
-    return mask >> 1 & HALF, mask >> HIGH_SHIFT
+    return mask >> 1 & HALF, mask >> 1 + HALF_BITS
 
 
 def join_mask(low: int, high: int) -> int:

@@ -11,8 +11,6 @@ from itertools import repeat
 from typing import Any
 
 from adsum.adapters.redis.codec import (
-    HALF,
-    HIGH_SHIFT,
     format_version,
     pack,
     parse_version,
@@ -28,7 +26,7 @@ from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.servers import servers_of
 from adsum.adapters.redis.trips import Call, Trips
 from adsum.adapters.redis.url import StoreUrl
-from adsum.core.partition import user_hash
+from adsum.core.partition import partition_of
 from adsum.domain.errors import ArgumentError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, Status, TimedEdit
 from adsum.ports import FeedListener, nothing
@@ -83,9 +81,9 @@ class RedisStore:
     async def open(self) -> None:
         """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
         wanted = {b"layout": LAYOUT, b"partitions": str(self.partitions)}
-        await self._trips.run([Call(0, "HSETNX", (field, value), STATE) for field, value in wanted.items()])
-        found = await self._trips.run([Call(0, "HMGET", tuple(wanted), STATE)])
-        layout, partitions = (value.decode() for value in found[0])
+        claims = [Call(0, "HSETNX", (field, value), STATE) for field, value in wanted.items()]
+        *_, found = await self._trips.run([*claims, Call(0, "HMGET", tuple(wanted), STATE)])
+        layout, partitions = (value.decode() for value in found)
         if layout != LAYOUT:
             raise ArgumentError(f"the store has layout {layout}, and this version of Adsum needs {LAYOUT}")
         if partitions != str(self.partitions):
@@ -112,7 +110,7 @@ class RedisStore:
         parts: dict[int, list[Any]] = {}
         for user_id, mask, cause in batch.states:
             args = parts.setdefault(self._place(user_id), [])
-            args += (user_id, mask >> 1 & HALF, mask >> HIGH_SHIFT, cause.conn_id, int(cause.background))
+            args += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
         head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._options.history)
         await self._run_parts("write_holds", head, parts)
 
@@ -215,7 +213,7 @@ class RedisStore:
         return readings
 
     def _place(self, user_id: str) -> int:
-        return user_hash(user_id) % self._count
+        return partition_of(user_id, self._count)
 
     async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
