@@ -1,1 +1,6 @@
-"""Measurements of a running service. `python -m bench` runs them all; figures name the machine."""
+"""Measurements of a running service, from outside: `python -m bench --help`.
+
+Parts (`bench.parts`) start the service and have the load generator (`bench/load`, in Go)
+drive it; what they find goes into a `Record`. Figures depend on the machine: results name it,
+and carry a reference workload measured beside each part.
+"""

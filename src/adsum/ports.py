@@ -4,10 +4,11 @@ Adapters implement these; the services and the simulation know nothing else of
 the world. Every `*_ms` is in milliseconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from adsum.domain.claims import Bid, Claim
 from adsum.domain.identity import Identity
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, TimedEdit
 
@@ -60,10 +61,11 @@ class Store(Protocol):
         """End a lease and everything its holder holds."""
         ...
 
-    async def write_holds(self, batch: HoldBatch) -> None:
-        """Set the present platforms of each user on the batch's holder.
+    async def write_holds(self, batch: HoldBatch) -> Mapping[str, int]:
+        """Set the present platforms of each user on the batch's holder, and tell of logins.
 
-        Raises `LeaseLost` if the holder has no lease; nothing is written then.
+        Returns, for each user with logins that were not told before, the time (ms) they were
+        told at by the store's clock, which never goes back for a user. Raises `LeaseLost` if the holder has no lease; nothing is written then.
         """
         ...
 
@@ -84,6 +86,10 @@ class Store(Protocol):
         """
         ...
 
+    async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
+        """The same of one partition's users; the cursor is good for this partition alone."""
+        ...
+
     async def census(self) -> Census:
         """How many users are online now."""
         ...
@@ -98,6 +104,19 @@ class Store(Protocol):
 
     async def versions(self) -> list[int]:
         """The present version of each partition."""
+        ...
+
+    async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
+        """Bid for partitions in a role; how things stand in each, in the order asked.
+
+        A role that is new to a partition begins at the present version. What is `done` is
+        ignored unless the holder is the owner, and where the partition has no such version.
+        Raises `LeaseLost` if the holder has no lease.
+        """
+        ...
+
+    async def disown(self, role: str, holder: str, done: Mapping[int, int]) -> None:
+        """Give partitions up, and bid for them no longer; each with the version up to which all is done, or 0."""
         ...
 
     def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:
@@ -178,6 +197,10 @@ class Meter(Protocol):
 
     def feed_gap(self) -> None:
         """The feed of a partition had a hole."""
+        ...
+
+    def feed_lost(self, role: str) -> None:
+        """Entries of a partition were no longer kept when the consumer of this role came to them."""
         ...
 
     def pushed(self, frames: int, merged: int) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, TimedEdit
 from adsum.ports import FeedListener, Store, nothing
@@ -110,8 +111,8 @@ class FaultyStore:
     async def release(self, holder: str, op_id: str) -> None:
         await self._call("release", lambda: self._store.release(holder, op_id))
 
-    async def write_holds(self, batch: HoldBatch) -> None:
-        await self._call("write_holds", lambda: self._store.write_holds(batch))
+    async def write_holds(self, batch: HoldBatch) -> Mapping[str, int]:
+        return await self._call("write_holds", lambda: self._store.write_holds(batch))
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         await self._call("write_timed", lambda: self._store.write_timed(op_id, edits))
@@ -121,6 +122,15 @@ class FaultyStore:
 
     async def page(self, cursor: int, limit: int) -> Page:
         return await self._call("page", lambda: self._store.page(cursor, limit))
+
+    async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
+        return await self._call("page_of", lambda: self._store.page_of(partition, cursor, limit))
+
+    async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
+        return await self._call("claim", lambda: self._store.claim(role, holder, bids))
+
+    async def disown(self, role: str, holder: str, done: Mapping[int, int]) -> None:
+        await self._call("disown", lambda: self._store.disown(role, holder, done))
 
     async def census(self) -> Census:
         return await self._call("census", self._store.census)

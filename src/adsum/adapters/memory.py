@@ -4,9 +4,11 @@ Every method finishes before it yields to the loop, so each call is atomic and
 the feed is complete and in order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from adsum.core.claims import RoleState
 from adsum.core.partition import BUCKETS, Partition, partition_of
+from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError, LeaseLost
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
 from adsum.ports import Clock, FeedListener, nothing
@@ -21,6 +23,7 @@ class MemoryStore:
         self._clock = clock
         self._partitions = [Partition(i, partitions, timed_ttl_ms, history) for i in range(partitions)]
         self._leases: dict[str, int] = {}
+        self._roles: dict[tuple[str, int], RoleState] = {}
         self._listeners: dict[object, FeedListener] = {}
 
     @property
@@ -47,15 +50,20 @@ class MemoryStore:
         if self._leases.pop(holder, None) is not None:
             self._end_holder(holder, op_id)
 
-    async def write_holds(self, batch: HoldBatch) -> None:
+    async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
         """Set the present platforms of each user on the batch's holder; raises `LeaseLost`."""
         if not self._lives(batch.holder):
             raise LeaseLost(f"the lease of {batch.holder} has ended")
+        now_ms = self._clock.monotonic_ms()
         parts: dict[int, list[HoldState]] = {}
         for state in batch.states:
             parts.setdefault(self._place(state.user_id), []).append(state)
+        told_ms: dict[str, int] = {}
         for index, states in parts.items():
-            self._tell(self._partitions[index].write_holds(batch, states))
+            written = self._partitions[index].write_holds(batch, states, now_ms)
+            self._tell(written.entry)
+            told_ms |= written.told_ms
+        return told_ms
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         """Apply each edit of deadline-bound platforms, in order."""
@@ -73,7 +81,15 @@ class MemoryStore:
     async def page(self, cursor: int, limit: int) -> Page:
         """Whole buckets from `cursor` (the running number of a bucket) on, until `limit` users are reached."""
         end = len(self._partitions) * BUCKETS
-        if not 0 <= cursor < end:
+        return self._page(cursor, 0, end, limit)
+
+    async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
+        """The same of one partition's users."""
+        start = partition * BUCKETS
+        return self._page(cursor or start, start, start + BUCKETS, limit)
+
+    def _page(self, cursor: int, start: int, end: int, limit: int) -> Page:
+        if not start <= cursor < end:
             raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
         users: list[Status] = []
         while cursor < end and len(users) < limit:
@@ -106,6 +122,24 @@ class MemoryStore:
     async def versions(self) -> list[int]:
         """The present version of each partition."""
         return [partition.version for partition in self._partitions]
+
+    async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
+        """Bid for partitions in a role; raises `LeaseLost`."""
+        if not self._lives(holder):
+            raise LeaseLost(f"the lease of {holder} has ended")
+        claims: list[Claim] = []
+        for partition, take, done in bids:
+            version = self._partitions[partition].version
+            state = self._roles.setdefault((role, partition), RoleState(version))
+            claims.append(state.bid(holder, self._lives, take=take, done=done, version=version))
+        return claims
+
+    async def disown(self, role: str, holder: str, done: Mapping[int, int]) -> None:
+        """Give partitions up, and bid for them no longer."""
+        for partition, version in done.items():
+            state = self._roles.get((role, partition))
+            if state is not None and self._lives(holder):
+                state.leave(holder, version, self._partitions[partition].version)
 
     def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:  # noqa: ARG002 - it can't be
         """Have `listener` called with every entry, before the write that made it returns."""

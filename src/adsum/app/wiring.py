@@ -21,6 +21,7 @@ from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.adapters.ws import WsOptions, WsServer
 from adsum.app.settings import Settings
+from adsum.core.logins import LoginLedger
 from adsum.core.opids import OpIds
 from adsum.core.registry import Registry
 from adsum.core.writer import Writer, WriterOptions
@@ -31,6 +32,7 @@ from adsum.ports import Clock, FeedListener, Meter, Snapshot, Store
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
 from adsum.service.keeper import Keeper, KeeperOptions
+from adsum.service.logins import Logins
 from adsum.service.presence import Presence, PresenceLimits
 from adsum.service.relay import Relay
 from adsum.service.watching import Watching, WatchingLimits
@@ -87,7 +89,17 @@ def build(settings: Settings, secret: str) -> Parts:
         return Snapshot(writer.dirty_users, ages, watching.table.links, len(watching.table), waiting)
 
     meter = PrometheusMeter()
-    flusher = Flusher(writer, registry, store, clock, meter, settings.flush_max_wait_ms, random.random)
+    ledger = LoginLedger(LoginPolicy(settings.login_policy), platforms, registry)
+    flusher = Flusher(
+        writer,
+        ledger,
+        store,
+        clock,
+        meter,
+        settings.flush_max_wait_ms,
+        random.random,
+        lambda batch, told_ms: logins.written(batch, told_ms),
+    )
     watching = Watching(
         store,
         registry.sessions,
@@ -95,13 +107,19 @@ def build(settings: Settings, secret: str) -> Parts:
         WatchingLimits(settings.max_subscribers, settings.max_watched_per_subscriber, settings.max_watches),
     )
     webhooks = _webhooks(settings, platforms, clock, meter)
-    listeners: list[FeedListener] = [watching.on_feed]
+    logins = Logins(ledger, flusher, store.partitions, lambda session: gateway.kick(session))
+    listeners: list[FeedListener] = [watching.on_feed, logins.on_feed]
     if webhooks:
         listeners.append(_of_process(process, webhooks.on_feed))
+
+    async def resync(partition: int, *, restarted: bool) -> None:
+        logins.missed(partition)
+        await watching.resync(partition, restarted=restarted)
+
     relay = Relay(
         store,
         listeners,
-        watching.resync,
+        resync,
         meter,
         # Whatever the store has lost: a new name and everything written again mends it.
         interrupted=flusher.lease_lost.set,
@@ -118,7 +136,7 @@ def build(settings: Settings, secret: str) -> Parts:
         next_op_id,
     )
     gateway = Gateway(
-        registry,
+        ledger,
         flusher,
         watching,
         authenticator,

@@ -1,7 +1,9 @@
 """Where a follower of the feed stands in each partition, and whether it missed something.
 
-Invariant: a follower that applies what `admit` accepts, and after a hole what it
-fetched, has seen every entry up to the cursor exactly once and in order.
+Invariants: a follower that applies what `admit` accepts, and after a hole what it
+fetched, has seen every entry up to the cursor exactly once and in order. In a partition
+that is not `doubtful`, the cursor is where the store was when it was last looked at, or
+further.
 """
 
 from collections.abc import Sequence
@@ -36,6 +38,8 @@ class FeedCursor:
         self._newest = list(versions)
         self._looked = list(versions)
         self._behind = [False] * len(versions)
+        self.doubtful: set[int] = set()
+        """Partitions that catch up, or whose entries, seen in the store, have not arrived."""
 
     def admit(self, entry: FeedEntry) -> Verdict:
         """Judge an entry; `NEXT` moves the cursor, `HOLE` starts a catch-up of its partition."""
@@ -48,6 +52,8 @@ class FeedCursor:
             return Verdict.HELD
         if entry.before == seen:
             self._versions[partition] = entry.version
+            if self.doubtful:
+                self._judge(partition)
             return Verdict.NEXT
         self._fall_behind(partition, entry.version)
         return Verdict.HOLE
@@ -79,12 +85,15 @@ class FeedCursor:
                 self._fall_behind(partition, version)
                 holes.append(partition)
         self._looked = list(found)
+        for partition in range(len(found)):
+            self._judge(partition)
         return Findings(tuple(holes), tuple(restarts))
 
     def advance(self, partition: int, version: int) -> bool:
         """Note a catch-up to `version`; True if that is all there is, and the feed goes on from there."""
         self._versions[partition] = version
         self._behind[partition] = version < self._newest[partition]
+        self._judge(partition)
         return not self._behind[partition]
 
     def forget_told(self, partition: int) -> None:
@@ -102,3 +111,10 @@ class FeedCursor:
     def _fall_behind(self, partition: int, newest: int) -> None:
         self._newest[partition] = newest
         self._behind[partition] = True
+        self._judge(partition)
+
+    def _judge(self, partition: int) -> None:
+        if self._behind[partition] or self._versions[partition] < self._looked[partition]:
+            self.doubtful.add(partition)
+        else:
+            self.doubtful.discard(partition)

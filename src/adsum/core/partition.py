@@ -3,8 +3,8 @@
 Invariants, after every method:
 - a user's mask is the union of its holds and its timed platforms;
 - a user has a record if and only if that mask is not zero;
-- the version grew by exactly one if some user's mask changed, else not at all,
-  and the entry returned names each such user once.
+- the version grew by exactly one if some user's mask changed or there is something
+  to tell of logins, else not at all, and the entry returned names each such user once.
 
 Users are spread over a fixed number of buckets by a hash of their ID alone, so a
 position in the listing stays true whatever comes and goes.
@@ -12,10 +12,11 @@ position in the listing stays true whatever comes and goes.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from typing import NamedTuple
 from zlib import crc32
 
 from adsum.domain.platforms import ids_of
-from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState, Reading, Status, TimedEdit
+from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState, Login, Reading, Status, TimedEdit
 
 BUCKETS = 64
 """Buckets a partition lists its users in: 64 partitions of 64 keep a page near 250 users at 1 million online."""
@@ -29,6 +30,13 @@ def user_hash(user_id: str) -> int:
 def partition_of(user_id: str, count: int) -> int:
     """The partition a user lives in, of `count`."""
     return user_hash(user_id) % count
+
+
+class Written(NamedTuple):
+    """What a write of holds came to: its feed entry if there is one, and when new logins were told, by user."""
+
+    entry: FeedEntry | None
+    told_ms: dict[str, int]
 
 
 class _Record:
@@ -59,29 +67,37 @@ class Partition:
         self._history: deque[FeedEntry] = deque()
         self._most_kept = history
         self._kept = 0
+        self._latest_ms = 0
         self._lanes: dict[str, dict[int, int]] = {}
         # (user, platform) -> deadline. Every deadline is set the same time ahead, so
         # the order of setting is the order of ending.
         self._deadlines: OrderedDict[tuple[str, int], int] = OrderedDict()
 
-    def write_holds(self, batch: HoldBatch, states: Iterable[HoldState]) -> FeedEntry | None:
-        """Set each user's present platforms on the batch's holder.
+    def write_holds(self, batch: HoldBatch, states: Iterable[HoldState], now_ms: int) -> Written:
+        """Set each user's present platforms on the batch's holder, and tell of its logins.
 
         A batch that is not newer than the last of its lane is ignored.
         """
         lanes = self._lanes.setdefault(batch.holder, {})
         if batch.seq <= lanes.get(batch.lane, 0):
-            return None
+            return Written(None, {})
         lanes[batch.lane] = batch.seq
-        changes = _Changes()
+        self._latest_ms = max(self._latest_ms, now_ms)
+        changes, told, logins, ended = _Changes(), dict[str, int](), list[Login](), list[str]()
         for state in states:
             record = self._open(state.user_id)
             if state.mask:
                 record.holds[batch.holder] = state.mask
             else:
                 record.holds.pop(batch.holder, None)
+            for platform_id, token, kicked, age_ms, at_ms in state.logins:
+                if not at_ms:
+                    told[state.user_id] = self._latest_ms
+                if any(mask & kicked for holder, mask in record.holds.items() if holder != batch.holder):
+                    logins.append(Login(state.user_id, platform_id, token, at_ms or self._latest_ms - age_ms))
+            ended += state.ended_tokens
             self._settle(state.user_id, record, state.cause, changes)
-        return self._publish(batch.op_id, changes)
+        return Written(self._publish(batch.op_id, changes, tuple(logins), tuple(ended)), told)
 
     def write_timed(self, op_id: str, edits: Iterable[TimedEdit], now_ms: int) -> FeedEntry | None:
         """Apply edits in order: within one, platforms are let go before others are held."""
@@ -165,18 +181,24 @@ class Partition:
             self.by_platform[platform_id] -= 1
         changes.add(user_id, before, after, cause)
 
-    def _publish(self, op_id: str, changes: "_Changes") -> FeedEntry | None:
+    def _publish(
+        self, op_id: str, changes: "_Changes", logins: tuple[Login, ...] = (), ended_tokens: tuple[str, ...] = ()
+    ) -> FeedEntry | None:
         merged = changes.merged()
-        if not merged:
+        if not (merged or logins or ended_tokens):
             return None
         self.version += 1
-        entry = FeedEntry(self.index, self.version - 1, self.version, op_id, merged)
+        entry = FeedEntry(self.index, self.version - 1, self.version, op_id, merged, logins, ended_tokens)
         self._history.append(entry)
-        self._kept += len(merged)
-        # Counted in changes: one entry may have those of thousands of users.
+        self._kept += _size(entry)
         while self._kept > self._most_kept:
-            self._kept -= len(self._history.popleft().changes)
+            self._kept -= _size(self._history.popleft())
         return entry
+
+
+def _size(entry: FeedEntry) -> int:
+    """Of an entry kept, counted in what it tells: one may have the changes of thousands of users."""
+    return len(entry.changes) + len(entry.logins) + len(entry.ended_tokens)
 
 
 class _Changes:

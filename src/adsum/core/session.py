@@ -66,7 +66,9 @@ class Session:
     `watching` and `owed` are sets kept in order (dicts of None): the users this
     connection watches, and those whose present state it must still be told. Both
     are None while empty, because most connections of a large service have neither.
-    `questions` about users are under way to the store.
+    `questions` about users are under way to the store. `opened_ms` is by this process's
+    clock, `login_ms` by the store's, 0 before the store told; `login_told` says whether the
+    store knows of this login.
     """
 
     __slots__ = (
@@ -76,6 +78,9 @@ class Session:
         "heard_ms",
         "identity",
         "link",
+        "login_ms",
+        "login_told",
+        "opened_ms",
         "owed",
         "phase",
         "pinged_ms",
@@ -101,6 +106,9 @@ class Session:
         self.slot = 0
         self.stalled = False
         self.questions = 0
+        self.opened_ms = 0
+        self.login_ms = 0
+        self.login_told = False
         self.watching: dict[str, None] | None = None
         self.owed: dict[str, None] | None = None
 

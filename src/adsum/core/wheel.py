@@ -42,3 +42,7 @@ class Wheel(Generic[T]):
             for slot in sorted(slot for slot in self._slots if slot <= now):
                 due += self._slots.pop(slot)
         return due
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._slots)

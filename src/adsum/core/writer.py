@@ -1,7 +1,7 @@
 """The status writer: which users must be written, and what one write says.
 
 State is written, not events: a change marks its user dirty, and a batch reads the
-user's platforms at the moment it is taken. So writing twice is harmless, changes
+user's state at the moment it is taken. So writing twice is harmless, changes
 that follow each other merge, memory is bounded by the number of users, and
 nothing is ever dropped.
 
@@ -20,6 +20,9 @@ from hashlib import md5
 
 from adsum.core.backoff import backoff_ms
 from adsum.domain.presence import Cause, HoldBatch, HoldState
+
+StateOf = Callable[[str, Cause, int], HoldState]
+"""A user's state here at a moment (`now_ms`), with what last changed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,8 @@ class Writer:
         dirty[user_id] = _Mark(earlier.since_ms if earlier else now_ms, cause)
         return lane
 
-    def take(self, lane: int, now_ms: int, mask_of: Callable[[str], int]) -> Flight | None:
-        """The lane's next batch, its users' present platforms read by `mask_of`.
+    def take(self, lane: int, now_ms: int, state_of: StateOf) -> Flight | None:
+        """The lane's next batch, its users' present states read by `state_of`.
 
         None while one is in flight, while waiting to retry, or with nothing dirty.
         """
@@ -100,7 +103,7 @@ class Writer:
         count = min(len(state.dirty), self._options.batch_users)
         marks = dict(state.dirty.popitem(last=False) for _ in range(count))
         state.seq += 1
-        states = tuple(HoldState(user_id, mask_of(user_id), mark.cause) for user_id, mark in marks.items())
+        states = tuple(state_of(user_id, mark.cause, now_ms) for user_id, mark in marks.items())
         batch = HoldBatch(self.holder, lane, state.seq, self._next_op_id(), states)
         state.flight = Flight(batch, marks, now_ms)
         return state.flight

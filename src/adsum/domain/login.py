@@ -1,8 +1,9 @@
 """Multi-login policies: which connections of a user a new one ends."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 
-from adsum.domain.platforms import PC, Platform
+from adsum.domain.platforms import PC, Platform, mask_of
 
 
 class LoginPolicy(IntEnum):
@@ -30,3 +31,8 @@ def kicks(policy: LoginPolicy, newcomer: Platform, other: Platform) -> bool:
             return newcomer.kind == other.kind
         case LoginPolicy.PC_AND_ONE_OTHER:
             return PC not in (newcomer.kind, other.kind)
+
+
+def kicked_platforms(policy: LoginPolicy, newcomer: Platform, platforms: Iterable[Platform]) -> int:
+    """The platforms (a mask) whose connections a login on `newcomer` ends."""
+    return mask_of(other.id for other in platforms if kicks(policy, newcomer, other))

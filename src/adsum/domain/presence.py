@@ -20,12 +20,46 @@ class Cause(NamedTuple):
     background: bool = False
 
 
+class Login(NamedTuple):
+    """A login as all followers of the feed hear of it: its platform, and a digest of its token (hex).
+
+    `at_ms` is when it was, by the store's clock; logins of the same millisecond are ordered
+    by their tokens, so that everyone orders them alike.
+    """
+
+    user_id: str
+    platform_id: int
+    token: str
+    at_ms: int
+
+
+class OwnLogin(NamedTuple):
+    """A login as its gateway tells the store of it.
+
+    `kicked` are the platforms (a mask) whose other connections it ends. `at_ms` is as in
+    `Login` if the store has told it before, else 0, and `age_ms` how long ago it was.
+    """
+
+    platform_id: int
+    token: str
+    kicked: int
+    age_ms: int
+    at_ms: int = 0
+
+
 class HoldState(NamedTuple):
-    """One user's present platforms (a mask) on the holder that writes."""
+    """One user's present platforms (a mask) on the holder that writes.
+
+    `logins` are those the store has not acknowledged yet; `ended_tokens` are digests of tokens
+    (hex) that a login ended here. Every follower of the feed hears of ended tokens, and of a
+    login when another holder has one of the platforms it ends.
+    """
 
     user_id: str
     mask: int
     cause: Cause = Cause()
+    logins: tuple[OwnLogin, ...] = ()
+    ended_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +98,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """All changes that one write made in one partition.
+    """All changes that one write made in one partition, and what it says of logins.
 
     `version` is the partition's with them, `before` the one without: entries form a
     chain, so a follower sees what it missed, whatever numbers an engine gives.
@@ -76,6 +110,8 @@ class FeedEntry:
     version: int
     op_id: str
     changes: tuple[Change, ...]
+    logins: tuple[Login, ...] = ()
+    ended_tokens: tuple[str, ...] = ()
 
 
 class Reading(NamedTuple):

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from adsum.core.registry import Registry
+from adsum.core.logins import LoginLedger
 from adsum.core.writer import Flight, Writer
 from adsum.domain.errors import LeaseLost
-from adsum.domain.presence import Cause
+from adsum.domain.presence import Cause, HoldBatch
 from adsum.ports import Clock, Meter, Store
 from adsum.service.calm import Calm
 from adsum.service.forever import end, forever
@@ -22,25 +22,30 @@ class Flusher:
     A write that takes longer than `max_wait_ms` is given up, its outcome unknown:
     so a change is on its way to the store at the latest that long after it was
     made, and the users of the write given up go again with the next one.
+    `written` is called with each write that the store acknowledged, and when new logins
+    were told, by user.
     """
 
     def __init__(
         self,
         writer: Writer,
-        registry: Registry,
+        ledger: LoginLedger,
         store: Store,
         clock: Clock,
         meter: Meter,
         max_wait_ms: int,
         jitter: Callable[[], float],
+        written: Callable[[HoldBatch, Mapping[str, int]], None],
     ) -> None:
         self._writer = writer
-        self._registry = registry
+        self._registry = ledger.registry
+        self._ledger = ledger
         self._store = store
         self._clock = clock
         self._meter = meter
         self._max_wait_s = max_wait_ms / 1000
         self._jitter = jitter
+        self._written = written
         self._wake = [asyncio.Event() for _ in writer.dirty_users]
         self._tasks: list[asyncio.Task[None]] = []
         self._calm = Calm(log, "writing users")
@@ -60,6 +65,7 @@ class Flusher:
 
     def rejoin(self, holder: str) -> None:
         """Write everything again as a new holder."""
+        self._ledger.tell_again(self._registry.all_sessions())
         self._writer.rejoin(holder, self._registry.users(), self._clock.monotonic_ms())
         for wake in self._wake:
             wake.set()
@@ -78,7 +84,7 @@ class Flusher:
 
     async def _step(self, lane: int) -> None:
         now_ms = self._clock.monotonic_ms()
-        flight = self._writer.take(lane, now_ms, self._registry.mask)
+        flight = self._writer.take(lane, now_ms, self._ledger.state)
         if flight is None:
             await self._idle(lane, now_ms)
         else:
@@ -101,9 +107,10 @@ class Flusher:
 
     async def _write(self, lane: int, flight: Flight) -> None:
         error: Exception | None = None
+        told_ms: Mapping[str, int] = {}
         try:
             async with asyncio.timeout(self._max_wait_s):
-                await self._store.write_holds(flight.batch)
+                told_ms = await self._store.write_holds(flight.batch)
         except LeaseLost as lost:
             error = lost
             if flight.batch.holder == self._writer.holder:
@@ -113,6 +120,9 @@ class Flusher:
         now_ms = self._clock.monotonic_ms()
         if error is None:
             self._writer.acknowledged(lane)
+            # What a former name wrote may be gone with it: all is told again under the present one.
+            if flight.batch.holder == self._writer.holder:
+                self._written(flight.batch, told_ms)
             self._calm.passed()
         else:
             self._calm.failed(error)

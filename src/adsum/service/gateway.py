@@ -14,8 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from adsum.core.registry import Registry
-from adsum.core.revoked import Revoked
+from adsum.core.logins import LoginLedger
 from adsum.core.session import Answer, Background, Link, Logout, Phase, Session, Watch, check_watch, interpret
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import (
@@ -75,7 +74,7 @@ class Gateway:
 
     def __init__(
         self,
-        registry: Registry,
+        ledger: LoginLedger,
         flusher: Flusher,
         watching: Watching,
         authenticator: Authenticator,
@@ -86,7 +85,8 @@ class Gateway:
         next_conn_id: Callable[[], str],
         kicked: Callable[[Session], None],
     ) -> None:
-        self._registry = registry
+        self._registry = ledger.registry
+        self._ledger = ledger
         self._flusher = flusher
         self._watching = watching
         self._authenticator = authenticator
@@ -98,7 +98,6 @@ class Gateway:
         self._kicked = kicked
         self._tick_ms = _tick_ms(options)
         self._wheel: Wheel[Session] = Wheel(self._tick_ms, clock.monotonic_ms())
-        self._revoked = Revoked()
         self._reads: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
         self.draining = False
@@ -128,13 +127,13 @@ class Gateway:
     def opened(self, session: Session, link: Link) -> None:
         """The handshake of an admitted session is complete."""
         session.link = link
-        session.heard_ms = session.pinged_ms = self._clock.monotonic_ms()
+        session.opened_ms = session.heard_ms = session.pinged_ms = self._clock.monotonic_ms()
         self._wait(session)
         kicked = self._registry.add(session)
         self._flusher.changed(session.user_id, session.cause)
         self._meter.connections(opened=1, closed=0)
         for other in kicked:
-            self._kick(other)
+            self.kick(other)
         self._watching.connected(session)
 
     def closed(self, session: Session) -> None:
@@ -222,7 +221,7 @@ class Gateway:
         identity = self._authenticator.verify(handshake.token)
         if identity.user_id != handshake.user_id or identity.platform_id != handshake.platform_id:
             raise TokenInvalid("the token is of another user or platform than sendID and platformID say")
-        if identity.digest in self._revoked:
+        if self._ledger.is_ended(identity.digest):
             raise TokenKicked("a later login ended this token: log in again")
         return identity
 
@@ -309,9 +308,9 @@ class Gateway:
 
     # Ending
 
-    def _kick(self, session: Session) -> None:
-        """Tell a session that a login ended it, and end it; it is registered no longer."""
-        self._revoked.add(session.identity.digest)
+    def kick(self, session: Session) -> None:
+        """Tell a session that a login ended it, and end it."""
+        self._ledger.end(session)
         self._send(session, session.codec.encode_response(Response(op=Op.KICKED)))
         self._say_goodbye(session, NORMAL_CLOSURE, "kicked by a login elsewhere", "kicked")
         self._kicked(session)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from adsum.core.logins import LoginLedger
 from adsum.core.opids import OpIds
 from adsum.core.registry import Registry
 from adsum.core.session import Session
@@ -22,6 +23,7 @@ from adsum.ports import Hook
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
 from adsum.service.keeper import Keeper, KeeperOptions
+from adsum.service.logins import Logins
 from adsum.service.presence import Presence, PresenceLimits
 from adsum.service.relay import Relay
 from adsum.service.watching import Watching, WatchingLimits
@@ -182,9 +184,18 @@ class Node:
         meter = NoMeter()
         self.registry = Registry(options.policy, LOTS, LOTS)
         self.writer = Writer("", options.writer, chance.getrandbits(64), next_op_id)
+        ledger = LoginLedger(options.policy, PLATFORMS, self.registry)
         self.flusher = Flusher(
-            self.writer, self.registry, store, self.clock, meter, options.flush_max_wait_ms, chance.random
+            self.writer,
+            ledger,
+            store,
+            self.clock,
+            meter,
+            options.flush_max_wait_ms,
+            chance.random,
+            lambda batch, told_ms: self.logins.written(batch, told_ms),
         )
+        self.logins = Logins(ledger, self.flusher, store.partitions, lambda session: self.gateway.kick(session))
         self.watching = Watching(store, self.registry.sessions, meter, WatchingLimits(LOTS, LOTS))
         self.receiver = Receiver(chance)
         hooks = WebhookOptions(retry_min_ms=50, retry_max_ms=1_000, max_attempts=options.max_attempts, concurrency=4)
@@ -192,7 +203,7 @@ class Node:
         self.told = Told(lambda what: complain(f"{name}: {what}"))
         self.relay = Relay(
             store,
-            [self.told.on_feed, self.watching.on_feed, self._on_own],
+            [self.told.on_feed, self.watching.on_feed, self.logins.on_feed, self._on_own],
             self._resync,
             meter,
             options.look_interval_ms,
@@ -201,7 +212,7 @@ class Node:
         )
         self.keeper = Keeper(store, self.flusher, self.clock, meter, options.keeper, OpIds(f"{name}h"), next_op_id)
         self.gateway = Gateway(
-            self.registry,
+            ledger,
             self.flusher,
             self.watching,
             SpokenTokens(),
@@ -269,6 +280,7 @@ class Node:
 
     async def _resync(self, partition: int, *, restarted: bool) -> None:
         self.told.gap(partition)
+        self.logins.missed(partition)
         await self.watching.resync(partition, restarted=restarted)
 
     def _kicked(self, session: Session) -> None:

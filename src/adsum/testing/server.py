@@ -12,7 +12,7 @@ that a past it lost has given.
 
 import copy
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from adsum.adapters.memory import MemoryStore
@@ -166,7 +166,7 @@ class Server:
         by_clock, following = self.clock.unix_ms() << SEQUENCE_BITS, (numbers[-1] >> LIFE_BITS) + 1 << LIFE_BITS
         numbers.append(max(by_clock, following) | self.life % (1 << LIFE_BITS))
         before, version = numbers[entry.before], numbers[entry.version]
-        self._published.append(FeedEntry(entry.partition, before, version, entry.op_id, entry.changes))
+        self._published.append(replace(entry, before=before, version=version))
 
     def versions(self) -> list[int]:
         """The present version of each partition, those of other servers too (as 0)."""
@@ -189,4 +189,4 @@ class Server:
         entries = done(self.store.changes_since(partition, numbers.index(version)))
         if entries is None:
             return None
-        return [FeedEntry(partition, numbers[e.before], numbers[e.version], e.op_id, e.changes) for e in entries]
+        return [replace(entry, before=numbers[entry.before], version=numbers[entry.version]) for entry in entries]

@@ -74,28 +74,29 @@ class SimulatedStore:
         self.released_s = self._network.loop.time()
         await self._everywhere(f"release {holder}", lambda server: done(server.store.release(holder, op_id)))
 
-    async def write_holds(self, batch: HoldBatch) -> None:
-        """Set the present platforms of each user on the batch's holder; raises `LeaseLost`."""
+    async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
+        """Set the present platforms of each user on the batch's holder, and tell of logins; raises `LeaseLost`."""
         sent_s = self._network.loop.time()
         parts: dict[Line, list[HoldState]] = {}
         for state in batch.states:
             parts.setdefault(self._line_of(state.user_id), []).append(state)
-        await self._trips(
+        told_ms: list[dict[str, int]] = await self._trips(
             f"write {batch.holder}/{batch.lane}#{batch.seq} {_masks(batch.states)}",
             [
                 self._write(line, HoldBatch(batch.holder, batch.lane, batch.seq, batch.op_id, tuple(states)), sent_s)
                 for line, states in parts.items()
             ],
         )
+        return {user_id: at_ms for part in told_ms for user_id, at_ms in part.items()}
 
     def _write(self, line: Line, batch: HoldBatch, sent_s: float) -> _Trip:
         node = self._process.name
 
         def note(server: Server) -> None:
-            for user_id, mask, _ in batch.states:
-                nodes = server.ledger.holds.setdefault(user_id, {})
+            for state in batch.states:
+                nodes = server.ledger.holds.setdefault(state.user_id, {})
                 if node not in nodes or nodes[node].sent_s <= sent_s:
-                    nodes[node] = Landed(mask, sent_s)
+                    nodes[node] = Landed(state.mask, sent_s)
 
         return _Trip(line, lambda server: done(server.store.write_holds(batch)), note)
 

@@ -23,7 +23,7 @@ from adsum.core.writer import Flight, Writer, WriterOptions
 from adsum.domain.errors import LeaseLost
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import ids_of
-from adsum.domain.presence import FeedEntry, HoldBatch, TimedEdit
+from adsum.domain.presence import Cause, FeedEntry, HoldBatch, HoldState, TimedEdit
 from tests.support.sessions import make_session
 from tests.support.world import ManualClock, fold
 
@@ -96,11 +96,14 @@ class Gateway:
         self.writer.mark(session.user_id, session.cause, self.clock.now_ms)
 
     def send(self, lane: int) -> Sent | None:
-        flight = self.writer.take(lane, self.clock.now_ms, self.registry.mask)
+        flight = self.writer.take(lane, self.clock.now_ms, self._state)
         if flight is None:
             return None
         self.sent[lane] = Sent(flight)
         return self.sent[lane]
+
+    def _state(self, user_id: str, cause: Cause, _now_ms: int) -> HoldState:
+        return HoldState(user_id, self.registry.mask(user_id), cause)
 
     def answer(self, lane: int) -> None:
         """Take note of what came of the lane's batch, if it arrived; else give it up."""

@@ -41,9 +41,8 @@ def test_nothing_is_left_of_those_who_left() -> None:
     """Whoever came and left by every way there is leaves no record, deadline or lane."""
     partition = Partition(0, 1, TTL_MS, 8)
     users = [f"u{i}" for i in range(100)]
-    partition.write_holds(
-        hold_batch("g1", 1, dict.fromkeys(users, IOS)), hold_batch("g1", 1, dict.fromkeys(users, IOS)).states
-    )
+    batch = hold_batch("g1", 1, dict.fromkeys(users, IOS))
+    partition.write_holds(batch, batch.states, 0)
     partition.write_timed("op", [TimedEdit(user, WEB, 0) for user in users], 0)
     partition.write_timed("op", [TimedEdit(user, 0, WEB) for user in users[:50]], 0)
     partition.end_deadlines("op", TTL_MS)
@@ -114,14 +113,14 @@ class PartitionMachine(RuleBasedStateMachine):
             if not mask:
                 del self.holds[holder, user_id]
         batch = hold_batch(holder, self.seq, states, lane=lane)
-        self.took(self.partition.write_holds(batch, batch.states))
+        self.took(self.partition.write_holds(batch, batch.states, 0).entry)
 
     @rule(holder=HOLDERS, lane=st.integers(0, 1), age=st.integers(0, 3), user=USERS, mask=MASKS)
     def write_late(self, holder: str, lane: int, age: int, user: str, mask: int) -> None:
         newest = self.seqs.get((holder, lane))
         if newest is not None:
             batch = hold_batch(holder, newest - age, {user: mask}, lane=lane)
-            assert self.partition.write_holds(batch, batch.states) is None
+            assert self.partition.write_holds(batch, batch.states, 0).entry is None
 
     @rule(edits=st.lists(st.tuples(USERS, MASKS, MASKS), max_size=5))
     def edit(self, edits: list[tuple[str, int, int]]) -> None:

@@ -20,7 +20,7 @@ def make(options: WriterOptions = ONE_LANE, salt: int = 7) -> Writer:
 
 
 def take(writer: Writer, now_ms: int = 0, masks: Mapping[str, int] | None = None) -> Flight | None:
-    return writer.take(0, now_ms, lambda user_id: (masks or {}).get(user_id, IOS))
+    return writer.take(0, now_ms, lambda user, cause, _: HoldState(user, (masks or {}).get(user, IOS), cause))
 
 
 def users(flight: Flight | None) -> list[str]:
@@ -32,7 +32,7 @@ def test_an_idle_lane_gives_its_batch_at_once() -> None:
     """The first change flies in the moment it is made, alone."""
     writer = make()
     lane = writer.mark("u", Cause("c1", background=True), 50)
-    flight = writer.take(lane, 50, lambda _: IOS | WEB)
+    flight = writer.take(lane, 50, lambda user, cause, _: HoldState(user, IOS | WEB, cause))
     assert flight is not None
     assert flight.batch.holder == "g-1"
     assert flight.batch.op_id == "op-1"
@@ -260,10 +260,13 @@ class WriterMachine(RuleBasedStateMachine):
         self.masks[user] = mask
         self.writer.mark(user, Cause(f"{user}-{self.now_ms}"), self.now_ms)
 
+    def state(self, user: str, cause: Cause, _now_ms: int) -> HoldState:
+        return HoldState(user, self.masks.get(user, 0), cause)
+
     @rule(lane=st.integers(0, 1))
     def take(self, lane: int) -> None:
         flying = self.writer.flights[lane]
-        flight = self.writer.take(lane, self.now_ms, lambda user: self.masks.get(user, 0))
+        flight = self.writer.take(lane, self.now_ms, self.state)
         if flight is not None:
             assert flying is None
             assert 0 < len(flight.batch.states) <= 2

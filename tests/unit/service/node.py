@@ -1,6 +1,7 @@
 """A gateway's services without its sockets: connections are registered and forgotten by hand."""
 
 from adsum.adapters.memory import MemoryStore
+from adsum.core.logins import LoginLedger
 from adsum.core.opids import OpIds
 from adsum.core.registry import Registry
 from adsum.core.session import Session
@@ -11,7 +12,7 @@ from adsum.ports import Clock, Store
 from adsum.service.flusher import Flusher
 from adsum.service.keeper import Keeper, KeeperOptions
 from tests.support.faulty import FaultyStore
-from tests.support.sessions import make_session
+from tests.support.sessions import PLATFORMS, make_session
 from tests.support.world import RecordingMeter
 
 QUICK = WriterOptions(lanes=2, batch_users=10, retry_min_ms=1, retry_max_ms=2)
@@ -34,7 +35,17 @@ class Node:
         self.registry = Registry(LoginPolicy.KICK_NOBODY, 1_000_000, 1_000_000)
         next_op_id = OpIds(f"{name}-op")
         self.writer = Writer("", options, 0, next_op_id)
-        self.flusher = Flusher(self.writer, self.registry, store, clock, self.meter, max_wait_ms, lambda: 0.5)
+        self.ledger = LoginLedger(LoginPolicy.KICK_NOBODY, PLATFORMS, self.registry)
+        self.flusher = Flusher(
+            self.writer,
+            self.ledger,
+            store,
+            clock,
+            self.meter,
+            max_wait_ms,
+            lambda: 0.5,
+            lambda *_: None,
+        )
         self.keeper = Keeper(
             store, self.flusher, clock, self.meter, KeeperOptions(lease_ttl_ms, 2), OpIds(name), next_op_id
         )

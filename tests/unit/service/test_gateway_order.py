@@ -49,7 +49,7 @@ async def desk() -> AsyncIterator[Desk]:
     watching = Watching(world.store, node.registry.sessions, node.meter, WatchingLimits())
     options = GatewayOptions(max_watched_per_connection=MOST)
     gateway = Gateway(
-        node.registry,
+        node.ledger,
         node.flusher,
         watching,
         JwtAuthenticator("secret"),

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from adsum.domain.presence import Cause, Change, FeedEntry
+from adsum.domain.presence import Cause, Change, FeedEntry, Login
 
 HALF_BITS = 31
 HALF = (1 << HALF_BITS) - 1
@@ -17,11 +17,12 @@ SEQUENCE_BITS = 20
 """Of a version: a partition has room for a million entries in one millisecond."""
 
 FIELDS_A_CHANGE = 7
+FIELDS_A_LOGIN = 4
 
 pack = msgspec.msgpack.Encoder().encode
 """A list of texts and numbers, flat, as scripts unpack it: one argument costs far less than many."""
 
-_decode_changes = msgspec.msgpack.Decoder(list[str | int]).decode
+_decode_told = msgspec.msgpack.Decoder(tuple[list[str | int], list[str | int], tuple[str, ...]]).decode
 
 
 def split_mask(mask: int) -> tuple[int, int]:
@@ -66,13 +67,15 @@ def format_version(version: int) -> str:
 
 def read_entry(partition: int, version: bytes, before: bytes, op_id: bytes, packed: bytes) -> FeedEntry:
     """A feed entry from its parts, as the stream and the channel carry them."""
-    flat = _decode_changes(packed)
+    flat, flat_logins, ended_tokens = _decode_told(packed)
     changes = tuple(_change(flat[i : i + FIELDS_A_CHANGE]) for i in range(0, len(flat), FIELDS_A_CHANGE))
-    return FeedEntry(partition, parse_version(before), parse_version(version), op_id.decode(), changes)
+    logins = tuple(_login(flat_logins[i : i + FIELDS_A_LOGIN]) for i in range(0, len(flat_logins), FIELDS_A_LOGIN))
+    at = parse_version(version)
+    return FeedEntry(partition, parse_version(before), at, op_id.decode(), changes, logins, ended_tokens)
 
 
 def read_message(partition: int, message: bytes) -> FeedEntry:
-    """A feed entry as published: version, version before and operation ID, a line each, then the changes."""
+    """A feed entry as published: version, version before and operation ID, a line each, then what it tells."""
     version, before, op_id, packed = message.split(b"\n", 3)
     return read_entry(partition, version, before, op_id, packed)
 
@@ -85,3 +88,8 @@ def _change(fields: list[str | int]) -> Change:
         join_mask(int(low), int(high)),
         Cause(str(conn_id), bool(background)),
     )
+
+
+def _login(fields: list[str | int]) -> Login:
+    user_id, platform_id, token, at_ms = fields
+    return Login(str(user_id), int(platform_id), str(token), int(at_ms))

@@ -5,7 +5,7 @@ leases of all holders, because a script sees only keys of its own partition; so 
 renewal is one trip with a small call for each partition, whatever the number of users.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -27,8 +27,9 @@ from adsum.adapters.redis.servers import servers_of
 from adsum.adapters.redis.trips import Call, Trips
 from adsum.adapters.redis.url import StoreUrl
 from adsum.core.partition import partition_of
+from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError
-from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, Status, TimedEdit
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
 from adsum.ports import FeedListener, nothing
 
 USERS, STATE, FEED = 0, 1, 2
@@ -40,7 +41,7 @@ LEAST_SCAN = 100
 MAX_SCAN = 1 << 48
 """A scan cursor is below the size of the hash's table, rounded up to a power of two."""
 
-LAYOUT = "1"
+LAYOUT = "2"
 """The version of keys and records; another one is refused at the start."""
 
 
@@ -105,14 +106,19 @@ class RedisStore:
         """End a lease and everything its holder holds."""
         await self._end_leases(holder, op_id)
 
-    async def write_holds(self, batch: HoldBatch) -> None:
-        """Set the present platforms of each user on the batch's holder; raises `LeaseLost`."""
-        parts: dict[int, list[Any]] = {}
-        for user_id, mask, cause in batch.states:
-            args = parts.setdefault(self._place(user_id), [])
-            args += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
+    async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
+        """Set the present platforms of each user on the batch's holder, and tell of logins; raises `LeaseLost`."""
+        parts: dict[int, _HoldPart] = {}
+        for state in batch.states:
+            partition = self._place(state.user_id)
+            part = parts.get(partition)
+            if part is None:
+                part = parts[partition] = _HoldPart()
+            part.add(state)
         head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._options.history)
-        await self._run_parts("write_holds", head, parts)
+        calls = [Call(p, script("write_holds"), (*head, *part.args())) for p, part in parts.items()]
+        told_ms = await self._trips.run(calls)
+        return {user: at_ms for part, at_ms in zip(parts.values(), told_ms, strict=True) if at_ms for user in part.new}
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         """Apply each edit of deadline-bound platforms, in order."""
@@ -133,15 +139,22 @@ class RedisStore:
         users: list[Status] = []
         while len(users) < limit:
             scan, partition = divmod(cursor, self.partitions)
-            more = max(limit - len(users), LEAST_SCAN)
-            (answer,) = await self._trips.run([Call(partition, "HSCAN", (scan, "COUNT", more), USERS)])
-            scan = int(answer[0])
-            # A listing is long: iterated without a line of Python for each user.
-            users += map(Status, map(bytes.decode, answer[1][::2]), map(read_record, answer[1][1::2]))
-            cursor = scan * self.partitions + partition if scan else partition + 1
+            page = await self.page_of(partition, scan, limit - len(users))
+            users += page.users
+            cursor = page.next_cursor * self.partitions + partition if page.next_cursor else partition + 1
             if cursor == self.partitions:
                 return Page(tuple(users), 0)
         return Page(tuple(users), cursor)
+
+    async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
+        """The same of one partition's users: one step of its scan, which gives about `limit` users."""
+        if not 0 <= cursor < MAX_SCAN:
+            raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
+        args = (cursor, "COUNT", max(limit, LEAST_SCAN))
+        ((scan, flat),) = await self._trips.run([Call(partition, "HSCAN", args, USERS)])
+        # A listing is long: iterated without a line of Python for each user.
+        users = map(Status, map(bytes.decode, flat[::2]), map(read_record, flat[1::2]))
+        return Page(tuple(users), int(scan))
 
     async def census(self) -> Census:
         """How many users are online now."""
@@ -185,6 +198,26 @@ class RedisStore:
         """The present version of each partition."""
         answers = await self._trips.run([Call(p, "HGET", ("v",), STATE) for p in range(self.partitions)])
         return [parse_version(answer or b"0-0") for answer in answers]
+
+    async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
+        """Bid for partitions in a role; raises `LeaseLost`."""
+        calls = [
+            Call(p, script("claim"), (role, holder, "take" if take else "look", format_version(done) if done else ""))
+            for p, take, done in bids
+        ]
+        return [
+            Claim(None if cursor is None else parse_version(cursor), parse_version(version), contenders, bool(free))
+            for cursor, version, contenders, free in await self._trips.run(calls)
+        ]
+
+    async def disown(self, role: str, holder: str, done: Mapping[int, int]) -> None:
+        """Give partitions up, and bid for them no longer."""
+        await self._trips.run(
+            [
+                Call(p, script("claim"), (role, holder, "leave", format_version(version) if version else ""))
+                for p, version in done.items()
+            ]
+        )
 
     def follow(self, listener: FeedListener, interrupted: Callable[[], None] = nothing) -> Callable[[], None]:
         """Have `listener` called with every entry that arrives, `interrupted` after each loss of a server."""
@@ -240,6 +273,32 @@ class RedisStore:
             scan = int(answer[0])
             if not scan:
                 return
+
+
+class _HoldPart:
+    """What one partition is told by a batch; `new` are the users with logins that were not told before."""
+
+    __slots__ = ("ended", "logins", "new", "states")
+
+    def __init__(self) -> None:
+        self.states: list[Any] = []
+        self.logins: list[Any] = []
+        self.ended: list[str] = []
+        self.new: dict[str, None] = {}
+
+    def add(self, state: HoldState) -> None:
+        user_id, mask, cause, logins, ended_tokens = state
+        self.states += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
+        for platform_id, token, kicked, age_ms, at_ms in logins:
+            self.logins += (user_id, platform_id, token, *split_mask(kicked), age_ms, at_ms)
+            if not at_ms:
+                self.new[user_id] = None
+        self.ended += ended_tokens
+
+    def args(self) -> tuple[bytes, ...]:
+        if self.logins or self.ended:
+            return pack(self.states), pack((self.logins, self.ended))
+        return (pack(self.states),)
 
 
 _CENSUS = (("HLEN", USERS), ("HGETALL", STATE))

@@ -28,8 +28,8 @@ async def test_another_number_of_partitions_is_refused(open_store: OpenStore) ->
 async def test_another_layout_is_refused(open_store: OpenStore) -> None:
     """A later version of Adsum may have written keys that this one would misread."""
     async with redis_server() as redis:
-        await redis.run("HSET", "adsum:{0}:state", "layout", "2")
-        with pytest.raises(ArgumentError, match="has layout 2, and this version of Adsum needs 1"):
+        await redis.run("HSET", "adsum:{0}:state", "layout", "1")
+        with pytest.raises(ArgumentError, match="has layout 1, and this version of Adsum needs 2"):
             await open_store(redis.url)
 
 

@@ -2,7 +2,8 @@
 -- have one hash tag, so that it is atomic on a cluster too.
 --
 -- KEYS  1 users      hash: user ID -> record
---       2 state      hash: v (version), hid (last holder number), c<platform ID> (users on it)
+--       2 state      hash: v (version), hid (last holder number), c<platform ID> (users on it),
+--                    l (unix ms of the last logins told)
 --       3 feed       stream: one entry a change of the version
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
 --       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends>"
@@ -92,8 +93,9 @@ local function count(counts, low, high, step)
   end
 end
 
--- Writes the touched users, and publishes whose union of holds changed.
-local function finish(op_id, history)
+-- Writes the touched users, and publishes whose union of holds changed and, if given,
+-- what is to be told of logins (flat: user ID, platform ID, token, unix ms) and ended tokens.
+local function finish(op_id, history, logins, ended)
   local changes, counts, records, gone = {}, {}, {}, {}
   for _, user in ipairs(order) do
     local entry = touched[user]
@@ -115,12 +117,13 @@ local function finish(op_id, history)
   end
   call_all('HSET', KEYS[1], records)
   call_all('HDEL', KEYS[1], gone)
-  if #changes == 0 then return end
+  logins, ended = logins or {}, ended or {}
+  if #changes == 0 and #logins == 0 and #ended == 0 then return end
   for id, step in pairs(counts) do
     if step ~= 0 then redis.call('HINCRBY', KEYS[2], 'c' .. id, step) end
   end
   local before = redis.call('HGET', KEYS[2], 'v') or '0-0'
-  local packed = cmsgpack.pack(changes)
+  local packed = cmsgpack.pack({changes, logins, ended})
   local version = redis.call('XADD', KEYS[3], 'MAXLEN', '~', history, '*', 'p', before, 'o', op_id, 'c', packed)
   redis.call('HSET', KEYS[2], 'v', version)
   redis.call('SPUBLISH', KEYS[7], version .. '\n' .. before .. '\n' .. op_id .. '\n' .. packed)

@@ -1,0 +1,102 @@
+"""The machine: what it is, how busy, and which process gets which of its cores."""
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adsum import __version__
+
+BUSY = 0.3
+"""Load average (1 min) a core above which figures are doubtful."""
+
+
+def facts(go: str) -> dict[str, str]:
+    """What figures depend on: the machine, and the versions of what takes part."""
+    memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "?")
+    redis = shutil.which("redis-server") or shutil.which("valkey-server")
+    return {
+        "cores": f"{len(cores())} ({model})",
+        "memory": f"{memory_kb / 2**20:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        "Python": platform.python_version(),
+        "Adsum": _commit() or __version__,
+        "Redis": _output(redis, "--version") if redis else "none",
+        "load generator": go,
+    }
+
+
+def load_average() -> float:
+    """Over the last minute."""
+    return os.getloadavg()[0]
+
+
+def is_busy() -> bool:
+    """Whether others use the machine so much that figures are doubtful."""
+    return load_average() > BUSY * len(cores())
+
+
+def cores() -> list[int]:
+    """Those this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def cores_of_service(workers: int) -> list[int]:
+    """One for each worker, while there are as many."""
+    return cores()[:workers]
+
+
+def cores_of_others(workers: int) -> list[int]:
+    """For the load generator and Redis: those the service has not, or all if it has all."""
+    return cores()[workers:] or cores()
+
+
+@contextmanager
+def pinned(to: list[int]) -> Iterator[None]:
+    """Processes started within run on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, to)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def allow_open_files() -> int:
+    """Raise the limit for this process and those it starts as far as the system allows; the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text(encoding="utf-8").split():
+            found += family(int(child))
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines()
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _commit() -> str:
+    """The version with the commit, and whether files differ from it; empty without git."""
+    if shutil.which("git") is None:
+        return ""
+    root = str(Path(__file__).parent)
+    commit = _output("git", "-C", root, "rev-parse", "--short=12", "HEAD")
+    changed = _output("git", "-C", root, "status", "--porcelain", "--", "../src", "../requirements")
+    return f"{__version__}, commit {commit}{' and uncommitted changes' if changed else ''}" if commit else ""

@@ -1,0 +1,40 @@
+"""Many clients connect at once, stay, and leave: time, CPU and memory of each, as their number grows."""
+
+from bench import machine
+from bench.record import Record
+from bench.service import Target, started
+
+NEEDED_FILES = 500
+"""Open files that a process needs besides a connection each."""
+
+MOST = 100_000
+
+USUAL = 10_000
+
+
+async def measure(record: Record) -> None:
+    """Measure on Redis from few to as many as the system lets a process have, and the usual number embedded."""
+    most = min(machine.allow_open_files() - NEEDED_FILES, MOST)
+    cases = [("redis", USUAL), ("memory", USUAL)]
+    if not record.quick:
+        cases += [("redis", 1_000), *([("redis", most)] if most > USUAL else [])]
+    for engine, count in cases:
+        name = f"connections.{engine}.{count}"
+        async with record.step(name, 90), started(engine) as target:
+            await measure_crowd(record, name, target, count, looked_at=count == USUAL)
+
+
+async def measure_crowd(record: Record, name: str, target: Target, count: int, *, looked_at: bool) -> None:
+    """With so many connections, on a service that has had none; `looked_at`: also while they are idle."""
+    times = ("-idle=5s", "-pinged=3s") if record.quick else ("-idle=10s", "-pinged=8s")
+    # The first connections of a process make it load what all of them use.
+    await target.load("crowd", "-connections=100")
+    result = await target.load("crowd", f"-connections={count}", *(times if looked_at else ()))
+    for phase in ("accept", "connect", "disconnect"):
+        record.cost(f"{name}.{phase}", phase, result.phases[phase], target.load_cores)
+    record.figure(f"{name}.bytes", result.values["rss_per_connection"], "B")
+    for phase in ("idle", "pinged"):
+        if phase in result.phases:
+            found = result.phases[phase]
+            percent = found.service_cpu_s / found.took_s * 100
+            record.figure(f"{name}.{phase}.percent", percent, "%", rough=True)

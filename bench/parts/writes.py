@@ -1,0 +1,31 @@
+"""What setting users' status by gRPC costs, every write a change."""
+
+from bench.record import Record
+from bench.service import ENGINES, started
+
+IN_FLIGHT = (1, 8, 32)
+BATCH = 100
+USERS = 32_000
+
+
+async def measure(record: Record) -> None:
+    """Measure both engines."""
+    for engine in ENGINES:
+        async with record.step(f"writes.{engine}", 180), started(engine) as target:
+            # Each case has users of its own: a user whom an earlier one left online would not change.
+            first = 0
+            for in_flight in IN_FLIGHT:
+                name = f"writes.{engine}.many.{in_flight}"
+                flags = (f"-from={first}", f"-in-flight={in_flight}", record.seconds(4, 1.5))
+                first += USERS
+                async with record.step(name, 30):
+                    result = await target.load("set", f"-to={first}", f"-batch={BATCH}", *flags)
+                    record.cost(name, "user", result.phases["writes"], target.load_cores)
+            for in_flight in (IN_FLIGHT[0], IN_FLIGHT[-1]):
+                name = f"writes.{engine}.one.{in_flight}"
+                flags = (f"-from={first}", f"-in-flight={in_flight}", record.seconds(4, 1.5))
+                first += USERS
+                async with record.step(name, 30):
+                    result = await target.load("setone", *flags)
+                    record.values(name, result.values)
+                    record.cost(name, "call", result.phases["writes"], target.load_cores)

@@ -1,0 +1,98 @@
+"""The service as a user starts it, with a Redis of its own if it needs one, and the load generator at it.
+
+Each is a process of its own. Where there are cores enough, the service has one (one a worker)
+and the others share the rest.
+"""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench import machine
+from bench.record import LoadResult
+from tests.support.redis import SERVER, RedisServer, redis_server
+from tests.support.service import SECRET, RunningService, running_service
+
+ROOT = Path(__file__).parent
+BUILT = ROOT.parent / "build" / "bench"
+GENERATOR = BUILT / "load"
+
+ENGINES = ("redis", "memory")
+
+# What stops the machine from taking part, as opposed to what a step failed at.
+class Unable(Exception):
+    """The bench cannot run here; the message says what is missing."""
+
+
+def prepare() -> str:
+    """Build the load generator; its compiler's version. Raises `Unable` for what is missing here."""
+    if not sys.platform.startswith("linux"):
+        raise Unable("it reads CPU time and memory from /proc, which only Linux has")
+    if SERVER is None:
+        raise Unable("redis-server or valkey-server is missing: install it (Debian: apt-get install redis-server)")
+    go = shutil.which("go")
+    if go is None:
+        raise Unable("its load generator needs Go 1.25 or later to be built: install it (https://go.dev/dl)")
+    BUILT.mkdir(parents=True, exist_ok=True)
+    built = subprocess.run([go, "build", "-o", GENERATOR, "."], cwd=ROOT / "load", check=False)
+    if built.returncode:
+        raise Unable("its load generator could not be built (above)")
+    version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout.strip()
+    return f"bench/load, {version}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running service; `redis` is its store unless that is embedded."""
+
+    service: RunningService
+    redis: RedisServer | None
+    workers: int
+
+    @property
+    def load_cores(self) -> int:
+        """How many cores the load generator and Redis share."""
+        return len(machine.cores_of_others(self.workers))
+
+    async def load(self, command: str, *flags: str) -> LoadResult:
+        """Run a subcommand of the load generator. Raises `RuntimeError` with what it said if it failed."""
+        service = self.service
+        pids = ",".join(str(pid) for pid in machine.family(service.process.pid))
+        common = [f"-ws={service.ws}", f"-grpc={service.grpc}", f"-secret={SECRET}", f"-service={pids}"]
+        if self.redis is not None:
+            common.append(f"-redis={self.redis.pid}")
+        with machine.pinned(machine.cores_of_others(self.workers)):
+            process = await asyncio.create_subprocess_exec(
+                GENERATOR, *common, command, *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            )
+        try:
+            printed, said = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            raise RuntimeError(said.decode(errors="replace").strip() or f"the load generator ended with {process.returncode}")
+        return msgspec.json.decode(printed, type=LoadResult)
+
+
+@asynccontextmanager
+async def started(engine: str, workers: int = 1) -> AsyncIterator[Target]:
+    """A service on an engine of `ENGINES`, everything else as by default."""
+    async with AsyncExitStack() as stack:
+        redis: RedisServer | None = None
+        flags = [f"--workers={workers}"]
+        if engine == "redis":
+            with machine.pinned(machine.cores_of_others(workers)):
+                redis = await stack.enter_async_context(redis_server())
+            flags.append(f"--store={redis.url}")
+        with machine.pinned(machine.cores_of_service(workers)):
+            service = await stack.enter_async_context(running_service(*flags))
+        yield Target(service, redis, workers)

@@ -1,0 +1,254 @@
+"""Users known here, with the newest known state of each: whom somebody watches, and who were asked for lately.
+
+A user is entered before it is read, as one of whom nothing is known, so that changes
+that arrive meanwhile are not missed. Its state has the version of its partition that
+it is true for; an older one never replaces a newer one, in whatever order the feed and
+readings arrive.
+
+Invariants: a user is in the table if and only if somebody watches it, or it is one of
+the `max_hot` others asked for last; each watcher's `watching` names exactly the users
+whose entry names the watcher.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+from adsum.core.feed import FeedCursor
+from adsum.core.partition import partition_of
+from adsum.core.session import Session
+from adsum.domain.platforms import ids_of
+from adsum.domain.presence import Reading
+from adsum.wire.protobuf import encode_elem
+
+UNREAD: Final = -1
+"""The version of a user of whom nothing is known yet."""
+
+NEVER: Final = 1 << 127
+"""A version that no partition reaches."""
+
+
+class Subscriber:
+    """A user who watches others, on whatever connections they have. `questions` are under way to the store."""
+
+    __slots__ = ("questions", "user_id", "watching")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.questions = 0
+        self.watching: dict[str, None] | None = None
+
+
+Watcher: TypeAlias = Session | Subscriber
+"""Someone who watches users; `watching` is a set kept in order, None while empty."""
+
+
+class Known:
+    """A user in the table. `watchers` is a set kept in order, None while empty.
+
+    `floor` is the version that the partition's feed must have reached for the state to be
+    answered; `fetch` stands for the newest reading of the user that is under way.
+    """
+
+    __slots__ = ("_elem", "fetch", "floor", "mask", "partition", "user_id", "version", "watchers")
+
+    def __init__(self, user_id: str, partition: int) -> None:
+        self.user_id = user_id
+        self.partition = partition
+        self.mask = 0
+        self.version = UNREAD
+        self.floor = 0
+        self.fetch: object | None = None
+        self.watchers: dict[Watcher, None] | None = None
+        self._elem: bytes | None = None
+
+    def learn(self, mask: int, version: int, *, anyway: bool = False) -> bool:
+        """Take over a state if it is newer, or `anyway`; True if the platforms differ from those known."""
+        if version <= self.version and not anyway:
+            return False
+        changed = mask != self.mask
+        self.mask, self.version = mask, version
+        if changed:
+            self._elem = None
+        return changed
+
+    def distrust(self) -> None:
+        """Answer with a state only once a reading that begins after this has said from which version on."""
+        self.floor, self.fetch = NEVER, None
+
+    def fetched(self, reading: Reading, before: int, fetch: object) -> None:
+        """What `fetch` read, for which the user's version was `before` when it began.
+
+        It teaches only one of whom nothing is known: the feed teaches the rest, in order and
+        in time. But what was answered from it is not taken back by answers from here.
+        """
+        if self.version == UNREAD:
+            self.learn(*reading)
+        if self.fetch is not fetch:
+            return
+        self.fetch = None
+        if reading.version > self.version:
+            self.floor = reading.version
+        else:
+            # The store, asked later, has less than was known: it has lost what was known.
+            self.floor = NEVER if reading.version < before else 0
+
+    @property
+    def elem(self) -> bytes:
+        """The user's entry in a message, encoded once for all watchers."""
+        if self._elem is None:
+            self._elem = encode_elem(self.user_id, ids_of(self.mask))
+        return self._elem
+
+    def answers(self, cursor: FeedCursor) -> bool:
+        """Whether the state may be answered, by a feed that is sound as a whole."""
+        if self.version == UNREAD or self.partition in cursor.doubtful:
+            return False
+        if self.floor:
+            if cursor.version(self.partition) < self.floor:
+                return False
+            self.floor = 0
+        return True
+
+
+class KnownTable:
+    """Known users by ID: all who are watched, and `max_hot` others at most. `partitions` is the store's number."""
+
+    def __init__(self, partitions: int, max_hot: int) -> None:
+        self._partitions = partitions
+        self._max_hot = max_hot
+        self._users: dict[str, Known] = {}
+        self._hot: OrderedDict[str, Known] = OrderedDict()
+        self.links = 0
+        """How many (watcher, user) pairs there are."""
+
+    # Asking
+
+    def ask(self, user_ids: Iterable[str], cursor: FeedCursor) -> list[Known] | None:
+        """The users, in the order asked, if every one of them answers; for a feed that is sound as a whole."""
+        users, touch = self._users, self._hot.move_to_end
+        doubtful = cursor.doubtful
+        found: list[Known] = []
+        for user_id in user_ids:
+            user = users.get(user_id)
+            if user is None or user.version == UNREAD:
+                return None
+            if (doubtful or user.floor) and not user.answers(cursor):
+                return None
+            if user.watchers is None:
+                touch(user_id)
+            found.append(user)
+        return found
+
+    def recall(self, user_ids: Sequence[str]) -> list[Known] | None:
+        """The same, whether they answer or not, if something is known of each."""
+        found = [user for user_id in user_ids if (user := self.get(user_id))]
+        return found if len(found) == len(user_ids) else None
+
+    def enter(self, user_id: str) -> Known | None:
+        """The user, as the one asked for last, entered if not there; None if there is no room for anybody."""
+        user = self._users.get(user_id)
+        if user is None:
+            if not self._max_hot:
+                return None
+            user = self._users[user_id] = Known(user_id, partition_of(user_id, self._partitions))
+            self._heat(user)
+        elif user.watchers is None:
+            self._hot.move_to_end(user_id)
+        return user
+
+    def drop(self, user: Known) -> None:
+        """Forget a user whom nobody watches."""
+        del self._users[user.user_id]
+        self._hot.pop(user.user_id, None)
+        user.fetch = None
+
+    def cool(self, partition: int | None = None) -> None:
+        """Forget everyone whom nobody watches, or those of one partition."""
+        for user in [user for user in self._hot.values() if partition is None or user.partition == partition]:
+            self.drop(user)
+
+    def _heat(self, user: Known) -> None:
+        self._hot[user.user_id] = user
+        if len(self._hot) > self._max_hot:
+            self.drop(next(iter(self._hot.values())))
+
+    # Watching
+
+    def watch(self, watcher: Watcher, user_ids: Iterable[str]) -> list[str]:
+        """Have `watcher` watch these users; returns those of whom nothing is known yet."""
+        unread: list[str] = []
+        watching = watcher.watching
+        if watching is None:
+            watching = watcher.watching = {}
+        for user_id in user_ids:
+            user = self._users.get(user_id)
+            if user is None:
+                user = self._users[user_id] = Known(user_id, partition_of(user_id, self._partitions))
+            if user.version == UNREAD:
+                unread.append(user_id)
+            if user.watchers is None:
+                self._hot.pop(user_id, None)
+                user.watchers = {}
+            if watcher not in user.watchers:
+                user.watchers[watcher] = None
+                watching[user_id] = None
+                self.links += 1
+        return unread
+
+    def unwatch(self, watcher: Watcher, user_ids: Iterable[str]) -> None:
+        """Have `watcher` no longer watch these users; those it does not watch are ignored."""
+        watching = watcher.watching
+        if watching is None:
+            return
+        for user_id in user_ids:
+            user = self._users.get(user_id)
+            if user is None or user.watchers is None or watcher not in user.watchers:
+                continue
+            del user.watchers[watcher]
+            del watching[user_id]
+            self.links -= 1
+            if not user.watchers:
+                user.watchers = None
+                self._release(user)
+        if not watching:
+            watcher.watching = None
+
+    def forget(self, watcher: Watcher) -> None:
+        """End all of a watcher's watching."""
+        self.unwatch(watcher, list(watcher.watching or ()))
+
+    def _release(self, user: Known) -> None:
+        if self._max_hot and user.version != UNREAD:
+            self._heat(user)
+        else:
+            self.drop(user)
+
+    # All
+
+    def get(self, user_id: str) -> Known | None:
+        """The user of that ID, if something is known of it."""
+        user = self._users.get(user_id)
+        return user if user is not None and user.version != UNREAD else None
+
+    def find(self, user_id: str) -> Known | None:
+        """The user of that ID, if it is in the table."""
+        return self._users.get(user_id)
+
+    def watched(self) -> list[Known]:
+        """Every watched user."""
+        return [user for user in self._users.values() if user.watchers]
+
+    def hot(self) -> list[str]:
+        """Everyone whom nobody watches, the one asked for last at the end."""
+        return list(self._hot)
+
+    @property
+    def watched_users(self) -> int:
+        """How many users are watched."""
+        return len(self._users) - len(self._hot)
+
+    @property
+    def hot_users(self) -> int:
+        """How many users are known whom nobody watches."""
+        return len(self._hot)

@@ -1,0 +1,150 @@
+"""What logins on other gateways mean for the connections here, and what others must hear of ours.
+
+The store tells all followers of a login when another holder has a platform it ends. A
+connection here whose login was before that one is ended; one whose login came after is
+told of again, since the other gateway must have missed it. A connection whose own time
+the store has not told yet waits for it, and what was heard meanwhile is judged then.
+
+Invariant: of two connections that the policy does not allow side by side, on whatever
+gateways, the one that logged in later stays, once both gateways have heard of both.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from adsum.core.registry import Registry
+from adsum.core.revoked import Revoked
+from adsum.core.session import Session
+from adsum.domain.login import LoginPolicy, kicked_platforms, kicks
+from adsum.domain.platforms import PlatformRegistry
+from adsum.domain.presence import Cause, HoldState, Login, OwnLogin
+
+
+class Verdict(NamedTuple):
+    """Connections that a login elsewhere ends, and those that came after it."""
+
+    ended: list[Session]
+    newer: list[Session]
+
+
+class LoginLedger:
+    """The logins of the connections in `registry`, and the tokens that logins ended."""
+
+    def __init__(self, policy: LoginPolicy, platforms: PlatformRegistry, registry: Registry) -> None:
+        self._policy = policy
+        self._platforms = platforms
+        self.registry = registry
+        self._kicked = {platform.id: kicked_platforms(policy, platform, platforms) for platform in platforms}
+        # By user and platform, the latest login elsewhere that a connection here may still have been before.
+        self._heard: dict[str, dict[int, Login]] = {}
+        self._untold_ends: dict[str, dict[str, None]] = {}
+        self._ended = Revoked()
+
+    def state(self, user_id: str, cause: Cause, now_ms: int) -> HoldState:
+        """What the store must be told of a user; `now_ms` by the clock of `Session.opened_ms`."""
+        mask = self.registry.mask(user_id)
+        if self._policy is LoginPolicy.KICK_NOBODY:
+            return HoldState(user_id, mask, cause)
+        logins = tuple(
+            self._own_login(session, now_ms) for session in self.registry.sessions(user_id) if not session.login_told
+        )
+        return HoldState(user_id, mask, cause, logins, tuple(self._untold_ends.get(user_id, ())))
+
+    def written(self, states: Sequence[HoldState], told_ms: Mapping[str, int]) -> list[Session]:
+        """The store has these states, and told of new logins of these users at these times.
+
+        Returns the connections that must end, because a later login was heard of meanwhile.
+        """
+        ended: list[Session] = []
+        if self._policy is LoginPolicy.KICK_NOBODY:
+            return ended
+        for state in states:
+            self._forget_told(state)
+            if state.logins:
+                self._note_times(state, told_ms.get(state.user_id))
+            if state.user_id in self._heard:
+                ended += self._judge_waiting(state.user_id)
+        return ended
+
+    def heard(self, login: Login) -> Verdict:
+        """A login on another gateway, or one of ours coming round."""
+        verdict = Verdict([], [])
+        for session in self._rivals(login):
+            if not session.login_ms:
+                waiting = self._heard.setdefault(login.user_id, {})
+                known = waiting.get(login.platform_id)
+                if known is None or (known.at_ms, known.token) < (login.at_ms, login.token):
+                    waiting[login.platform_id] = login
+            elif _is_before(session, login):
+                verdict.ended.append(session)
+            else:
+                session.login_told = False
+                verdict.newer.append(session)
+        return verdict
+
+    def tell_again(self, sessions: Iterable[Session]) -> None:
+        """The store, or another gateway, may not know of these logins: they go with the next writes."""
+        for session in sessions:
+            session.login_told = False
+
+    def end(self, session: Session) -> None:
+        """A login ended this connection: its token opens no other, here or, once told, elsewhere."""
+        self._ended.add(session.identity.digest)
+        self._untold_ends.setdefault(session.user_id, {})[_token(session)] = None
+
+    def end_token(self, token: str) -> None:
+        """A login elsewhere ended this token (its digest in hex)."""
+        self._ended.add(bytes.fromhex(token))
+
+    def is_ended(self, digest: bytes) -> bool:
+        """Whether a login ended the token of this digest."""
+        return digest in self._ended
+
+    def _own_login(self, session: Session, now_ms: int) -> OwnLogin:
+        platform_id = session.platform.id
+        age_ms = now_ms - session.opened_ms
+        return OwnLogin(platform_id, _token(session), self._kicked[platform_id], age_ms, session.login_ms)
+
+    def _rivals(self, login: Login) -> list[Session]:
+        """The connections here that the policy does not allow beside this login's."""
+        if login.platform_id not in self._platforms:
+            return []
+        newcomer = self._platforms.get(login.platform_id)
+        return [
+            session
+            for session in self.registry.sessions(login.user_id)
+            if _token(session) != login.token and kicks(self._policy, newcomer, session.platform)
+        ]
+
+    def _note_times(self, state: HoldState, told_ms: int | None) -> None:
+        told = {(login.platform_id, login.token): login for login in state.logins}
+        for session in self.registry.sessions(state.user_id):
+            login = told.get((session.platform.id, _token(session)))
+            if login is None or not (login.at_ms or told_ms):
+                continue
+            session.login_ms = session.login_ms or max(1, (told_ms or 0) - login.age_ms)
+            session.login_told = True
+
+    def _judge_waiting(self, user_id: str) -> list[Session]:
+        logins = self._heard[user_id].values()
+        ended = {s: None for login in logins for s in self._rivals(login) if s.login_ms and _is_before(s, login)}
+        if all(session.login_ms for session in self.registry.sessions(user_id)):
+            del self._heard[user_id]
+        return list(ended)
+
+    def _forget_told(self, state: HoldState) -> None:
+        untold = self._untold_ends.get(state.user_id)
+        if untold is None:
+            return
+        for token in state.ended_tokens:
+            untold.pop(token, None)
+        if not untold:
+            del self._untold_ends[state.user_id]
+
+
+def _token(session: Session) -> str:
+    return session.identity.digest.hex()
+
+
+def _is_before(session: Session, login: Login) -> bool:
+    return (session.login_ms, _token(session)) < (login.at_ms, login.token)

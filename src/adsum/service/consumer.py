@@ -1,0 +1,337 @@
+"""Consumes the feed in one role: each partition on one node at a time, each entry at least once.
+
+The store keeps who owns a partition and up to where all is done, so when a node dies
+the next owner goes on there. An owner reads on from the cursor and then follows the
+feed that all nodes hear; what it lacks it fetches.
+
+Invariant: in one ownership the target is handed every entry after the cursor, in order,
+once, but for those the store no longer keeps, which are counted and logged.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from adsum.core.consuming import Course, excess, fair_share
+from adsum.domain.claims import Bid, Claim
+from adsum.domain.errors import LeaseLost, StoreError
+from adsum.domain.presence import FeedEntry
+from adsum.ports import Meter, Store
+from adsum.service.calm import Calm
+from adsum.service.forever import end, forever
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+"""Between tries to fetch while the store does not answer, or does not have yet what it told of."""
+
+
+class Lease(Protocol):
+    """This node's lease."""
+
+    @property
+    def holder(self) -> str:
+        """Under which name."""
+        ...
+
+    @property
+    def held(self) -> bool:
+        """Whether it is good, as far as is known."""
+        ...
+
+
+class Handed:
+    """An entry that a target is to deal with."""
+
+    __slots__ = ("_consumer", "_course", "entry")
+
+    def __init__(self, consumer: "FeedConsumer", course: Course, entry: FeedEntry) -> None:
+        self._consumer = consumer
+        self._course = course
+        self.entry = entry
+
+    @property
+    def good(self) -> bool:
+        """Whether it is still this node's to do; if not, another does it, and this one must not."""
+        return self._consumer.owns(self._course)
+
+    def done(self) -> None:
+        """It is dealt with, for better or worse."""
+        self._consumer.done(self._course, self.entry.version)
+
+
+class Target(Protocol):
+    """Deals with entries. What it is handed is kept until `done`, so `room` bounds it."""
+
+    @property
+    def room(self) -> bool:
+        """Whether it takes a further entry now. One that has none must do some of what it has to have some again."""
+        ...
+
+    def take(self, handed: Handed) -> None:
+        """Deal with an entry, now or later, and call its `done` once; neither waits nor raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """How often the store is told what is done and asked what to own, and the longest wait for that which is
+    under way when a partition is handed over to another node."""
+
+    interval_ms: int = 1_000
+    handover_ms: int = 5_000
+
+
+class FeedConsumer:
+    """The consumer of one role in this process."""
+
+    def __init__(
+        self, role: str, store: Store, lease: Lease, target: Target, meter: Meter, options: ConsumerOptions
+    ) -> None:
+        self.role = role
+        self._store = store
+        self._lease = lease
+        self._target = target
+        self._meter = meter
+        self._interval_s = options.interval_ms / 1000
+        self._handover_s = options.handover_ms / 1000
+        self._holder = ""
+        self._courses: dict[int, Course] = {}
+        self._wanted: set[int] = set(range(store.partitions))
+        self._waiting: dict[Course, None] = {}
+        """Those behind for which the target had no room."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calm = Calm(log, f"{role}: fetching changes")
+        self._stopping = False
+        self._progress = asyncio.Event()
+
+    @property
+    def owned(self) -> list[int]:
+        """The partitions this node owns."""
+        return list(self._courses)
+
+    @property
+    def behind(self) -> int:
+        """How many of them are not read up to the present."""
+        return sum(course.behind for course in self._courses.values())
+
+    async def start(self) -> None:
+        """Begin: own what is free. Raises `StoreError`."""
+        await self._bid()
+        self._spawn(forever(f"{self.role}: claiming partitions", self._step))
+
+    async def stop(self, grace_ms: int) -> None:
+        """Go on until all that has happened is done, for at most `grace_ms`; then give everything up."""
+        self._stopping = True
+        self._wanted = set()
+        try:
+            async with asyncio.timeout(grace_ms / 1000):
+                await self._finish()
+        except (TimeoutError, StoreError):
+            log.warning("%s: not all could be done in time; the next owner goes on there", self.role)
+        await end(self._tasks)
+        done = dict.fromkeys(range(self._store.partitions), 0)
+        done |= {course.partition: course.done for course in self._courses.values()}
+        self._drop_all()
+        if self._holder:
+            try:
+                await self._store.disown(self.role, self._holder, done)
+            except StoreError as error:
+                log.warning("%s: cannot give up partitions, they are free when the lease ends: %s", self.role, error)
+
+    def on_feed(self, entry: FeedEntry) -> None:
+        """Hand an entry over if it is the next of a partition owned; a `FeedListener`."""
+        course = self._courses.get(entry.partition)
+        if course is None or course.leaves_s is not None:
+            return
+        was_behind = course.behind
+        if course.follows(entry):
+            if self._target.room:
+                self._hand(course, entry)
+                return
+            course.behind = True
+        if course.behind and not was_behind:
+            self._catch_up_with(course)
+
+    def owns(self, course: Course) -> bool:
+        """Whether this node still owns what a course consumes."""
+        if not self._lease.held or self._lease.holder != self._holder:
+            # Another node may own it by now, and nobody here could know.
+            self._drop_all()
+        return not course.dropped
+
+    def done(self, course: Course, version: int) -> None:
+        """An entry is dealt with."""
+        course.finish(version)
+        self._progress.set()
+        self._resume()
+
+    # Owning
+
+    async def _step(self) -> None:
+        await asyncio.sleep(self._interval_s)
+        await self._bid()
+
+    async def _bid(self) -> None:
+        """Tell what is done, and find out what is this node's."""
+        holder = self._lease.holder
+        if holder != self._holder or not self._lease.held:
+            self._drop_all()
+            self._holder = holder
+        if not self._lease.held:
+            return
+        bids = [self._bid_of(partition) for partition in range(self._store.partitions)]
+        try:
+            claims = await self._store.claim(self.role, holder, bids)
+        except LeaseLost:
+            # The keeper finds out too, and takes another name.
+            self._drop_all()
+            return
+        if holder != self._lease.holder or not self._lease.held:
+            return
+        for partition, claim in enumerate(claims):
+            self._settle(partition, claim)
+        self._resume()
+        if not self._stopping:
+            await self._balance(claims)
+
+    def _bid_of(self, partition: int) -> Bid:
+        course = self._courses.get(partition)
+        return Bid(partition, take=partition in self._wanted, done=course.done if course else 0)
+
+    def _settle(self, partition: int, claim: Claim) -> None:
+        course = self._courses.get(partition)
+        if claim.cursor is None:
+            if course is not None:
+                log.warning("%s: partition %d is another node's now", self.role, partition)
+                self._drop(course)
+        elif course is None:
+            self._begin(Course(partition, claim.cursor, claim.version))
+        elif not course.behind:
+            if self._stopping:
+                course.reach(claim.version)
+            else:
+                course.look(claim.version)
+            if course.behind:
+                self._catch_up_with(course)
+
+    async def _balance(self, claims: list[Claim]) -> None:
+        """Hand over what is beyond a fair share; want so many of the free ones as are missing."""
+        share = fair_share(len(claims), max(claim.contenders for claim in claims))
+        now_s = asyncio.get_running_loop().time()
+        for course in excess(self._courses.values(), share):
+            course.leaves_s = now_s + self._handover_s
+        left = [
+            course
+            for course in self._courses.values()
+            if course.leaves_s is not None and (course.clear or now_s >= course.leaves_s)
+        ]
+        for course in left:
+            self._drop(course)
+        missing = share - len(self._courses)
+        free = [partition for partition, claim in enumerate(claims) if claim.free]
+        self._wanted = set(free[: max(missing, 0)])
+        if left:
+            await self._store.disown(self.role, self._holder, {course.partition: course.done for course in left})
+
+    def _begin(self, course: Course) -> None:
+        self._courses[course.partition] = course
+        if course.behind:
+            self._catch_up_with(course)
+
+    def _drop(self, course: Course) -> None:
+        course.dropped = True
+        self._courses.pop(course.partition, None)
+        self._waiting.pop(course, None)
+        self._progress.set()
+
+    def _drop_all(self) -> None:
+        for course in list(self._courses.values()):
+            self._drop(course)
+
+    async def _finish(self) -> None:
+        """Have all that has happened until now handed over, and wait until it is done."""
+        await self._bid()
+        while any(course.behind or not course.clear for course in self._courses.values()):
+            self._progress.clear()
+            await self._progress.wait()
+
+    # Reading
+
+    def _hand(self, course: Course, entry: FeedEntry) -> None:
+        course.hand(entry.version)
+        self._target.take(Handed(self, course, entry))
+
+    def _resume(self) -> None:
+        """Read on where the target had no room."""
+        if self._waiting and self._target.room:
+            waiting, self._waiting = self._waiting, {}
+            for course in waiting:
+                self._catch_up_with(course)
+
+    def _catch_up_with(self, course: Course) -> None:
+        self._spawn(self._catch_up(course))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _catch_up(self, course: Course) -> None:
+        """Fetch until the feed goes on from there, the target is full, or the partition is another's."""
+        while not course.dropped and course.leaves_s is None and course.behind:
+            if not self._target.room:
+                self._waiting[course] = None
+                return
+            try:
+                await self._fetch(course)
+            except Exception as error:  # noqa: BLE001 - logged
+                self._calm.failed(error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._calm.passed()
+        self._progress.set()
+
+    async def _fetch(self, course: Course) -> None:
+        entries = await self._store.changes_since(course.partition, course.position)
+        if entries is None:
+            await self._mend(course)
+            return
+        for entry in entries:
+            if course.dropped or not self._target.room:
+                return
+            self._hand(course, entry)
+        if course.caught_up:
+            course.behind = False
+        elif not entries:
+            # Told of and not there: not yet, or it went with a past that the store has lost.
+            await asyncio.sleep(RETRY_S)
+            course.forget_told()
+
+    async def _mend(self, course: Course) -> None:
+        """The store has no entries from the course's position on.
+
+        It may have another past than the one seen, in which the cursor is older: then all
+        is told from there. Or it no longer keeps what was missed.
+        """
+        partition = course.partition
+        (claim,) = await self._store.claim(self.role, self._holder, [Bid(partition, take=False)])
+        if course.dropped:
+            return
+        if claim.cursor is None:
+            self._drop(course)
+        elif claim.cursor != course.position and await self._store.changes_since(partition, claim.cursor) is not None:
+            log.warning("%s: partition %d has another past: going on from its cursor", self.role, partition)
+            self._drop(course)
+            self._begin(Course(partition, claim.cursor, claim.version))
+        else:
+            self._meter.feed_lost(self.role)
+            log.warning(
+                "%s: changes of partition %d are no longer kept, and are lost: feed_history is too small for how long "
+                "it had to wait",
+                self.role,
+                partition,
+            )
+            course.skip(claim.version)

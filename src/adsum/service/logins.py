@@ -1,0 +1,58 @@
+"""Multi-login across gateways: carries the ledger's verdicts out.
+
+No login waits for another gateway: it is admitted by what is known here, written like
+any change, and what it ends elsewhere is ended when the feed has brought it there.
+"""
+
+from collections.abc import Callable, Mapping
+
+from adsum.core.logins import LoginLedger
+from adsum.core.partition import partition_of
+from adsum.core.session import Session
+from adsum.domain.presence import FeedEntry, HoldBatch
+from adsum.service.flusher import Flusher
+
+
+class Logins:
+    """Ends connections here (`kick`) for logins elsewhere, of users spread over `partitions`."""
+
+    def __init__(
+        self,
+        ledger: LoginLedger,
+        flusher: Flusher,
+        partitions: int,
+        kick: Callable[[Session], None],
+    ) -> None:
+        self._ledger = ledger
+        self._registry = ledger.registry
+        self._flusher = flusher
+        self._partitions = partitions
+        self._kick = kick
+
+    def on_feed(self, entry: FeedEntry) -> None:
+        """Judge by what an entry tells of logins; a `FeedListener`."""
+        for token in entry.ended_tokens:
+            self._ledger.end_token(token)
+        for login in entry.logins:
+            verdict = self._ledger.heard(login)
+            for session in verdict.ended:
+                self._kick(session)
+            for session in verdict.newer:
+                self._flusher.changed(session.user_id, session.cause)
+
+    def written(self, batch: HoldBatch, told_ms: Mapping[str, int]) -> None:
+        """The store has the batch, and told of new logins at these times: judge what had to wait for that."""
+        for session in self._ledger.written(batch.states, told_ms):
+            self._kick(session)
+        for state in batch.states:
+            # Where the answer got lost and the write went twice, the second answer has no times.
+            if any(not login.at_ms for login in state.logins) and state.user_id not in told_ms:
+                self._flusher.changed(state.user_id, state.cause)
+
+    def missed(self, partition: int) -> None:
+        """Entries of a partition were lost: tell of its logins again, so that who knows newer ones answers."""
+        for user_id in self._registry.users():
+            if partition_of(user_id, self._partitions) == partition:
+                self._ledger.tell_again(self._registry.sessions(user_id))
+                for session in self._registry.sessions(user_id):
+                    self._flusher.changed(user_id, session.cause)

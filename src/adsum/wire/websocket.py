@@ -1,0 +1,203 @@
+"""WebSocket frames (RFC 6455) between bytes and messages, for either end; no extension is ever agreed.
+
+Invariant: a reader gives whole messages and control frames in the order sent, and
+only what the RFC allows: text and the words of a goodbye are UTF-8, lengths are
+within the limits, codes are those that may be sent. At the first violation it
+raises, and after that, or after a goodbye, it reads nothing more. It keeps bytes
+only while a frame or a fragmented message is incomplete, and never more than one
+message of them: a length is judged before its bytes come.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from adsum.domain.errors import FrameError
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+NO_CODE: Final = 1005
+"""What stands for a goodbye without a code; never on the wire (section 7.1.5)."""
+
+PROTOCOL_ERROR: Final = 1002
+INVALID_DATA: Final = 1007
+MESSAGE_TOO_BIG: Final = 1009
+
+MAX_CONTROL_BYTES: Final = 125
+
+_FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
+_IS_CONTROL: Final = 0x8
+_NEVER_SENT: Final = frozenset({1004, 1005, 1006})
+"""Codes below 1015 that no frame may have (section 7.4.1)."""
+
+
+class FrameReader:
+    """Reads the frames of the other end: of a client (`masked`) or a server. Messages have at most `max_bytes`."""
+
+    __slots__ = ("_ended", "_kind", "_masked", "_max_bytes", "_need", "_parts", "_rest")
+
+    def __init__(self, max_bytes: int, *, masked: bool) -> None:
+        self._max_bytes = max_bytes
+        self._masked = masked
+        self._rest: bytearray | None = None
+        self._need = 0
+        self._parts: bytearray | None = None
+        self._kind = CONTINUATION
+        self._ended = False
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """What is complete with these bytes: opcodes (TEXT, BINARY, CLOSE, PING, PONG) and payloads.
+
+        Read it to its end. Raises `FrameError`, with the code to close with, after
+        all that came before the violation.
+        """
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) < self._need:
+                return
+            data, self._rest = bytes(self._rest), None
+        at = 0
+        while at < len(data) and not self._ended:
+            try:
+                first, body, size = self._head(data, at)
+                end = body + size
+                if end > len(data):
+                    self._keep(data, at, end)
+                    return
+                payload = _unmasked(data, body, size) if self._masked else data[body:end]
+                message = self._take(first, payload)
+            except FrameError:
+                self._ended = True
+                raise
+            at = end
+            if message is not None:
+                yield message
+
+    def _head(self, data: bytes, at: int) -> tuple[int, int, int]:
+        """A frame's first byte, where its payload begins, and its length there.
+
+        If the head is incomplete, the payload begins beyond the data, as far as is known.
+        """
+        if len(data) - at < 2:
+            return 0, at + 2, 0
+        first, second = data[at], data[at + 1]
+        size = second & 0x7F
+        self._check_head(first, second, size)
+        body = at + 2
+        if size > MAX_CONTROL_BYTES:
+            body += 2 if size == 126 else 8
+            if len(data) < body:
+                return first, body, 0
+            size = int.from_bytes(data[at + 2 : body])
+            if size >> 63:
+                raise FrameError("a frame's length has its highest bit set", PROTOCOL_ERROR)
+        if not first & _IS_CONTROL and size + len(self._parts or b"") > self._max_bytes:
+            self._parts = None
+            raise FrameError(f"the message is longer than {self._max_bytes} bytes", MESSAGE_TOO_BIG)
+        return first, body + 4 if self._masked else body, size
+
+    def _check_head(self, first: int, second: int, size: int) -> None:
+        if first & _RESERVED:
+            raise FrameError("reserved bits are set, but no extension was agreed", PROTOCOL_ERROR)
+        if bool(second & _MASKED) is not self._masked:
+            raise FrameError("a client's frames must be masked, and a server's must not", PROTOCOL_ERROR)
+        opcode = first & 0xF
+        if opcode & _IS_CONTROL:
+            if opcode > PONG:
+                raise FrameError(f"frames of type {opcode} do not exist", PROTOCOL_ERROR)
+            if not first & _FIN or size > MAX_CONTROL_BYTES:
+                raise FrameError("a control frame is in fragments or too long", PROTOCOL_ERROR)
+        elif opcode > BINARY:
+            raise FrameError(f"frames of type {opcode} do not exist", PROTOCOL_ERROR)
+        elif (opcode == CONTINUATION) is (self._parts is None):
+            raise FrameError("a fragmented message is out of order", PROTOCOL_ERROR)
+
+    def _keep(self, data: bytes, at: int, end: int) -> None:
+        """Keep an incomplete frame; there is nothing to look at before `end` is there."""
+        self._rest = bytearray(data[at:])
+        self._need = end - at
+
+    def _take(self, first: int, payload: bytes) -> tuple[int, bytes] | None:
+        """What a frame completes; None for a fragment with more to come."""
+        opcode = first & 0xF
+        if opcode & _IS_CONTROL:
+            if opcode == CLOSE:
+                _check_goodbye(payload)
+                self._ended = True
+            return opcode, payload
+        if not first & _FIN or self._parts is not None:
+            if self._parts is None:
+                self._parts, self._kind = bytearray(), opcode
+            self._parts += payload
+            if not first & _FIN:
+                return None
+            opcode, payload, self._parts = self._kind, bytes(self._parts), None
+        if opcode == TEXT:
+            _check_text(payload)
+        return opcode, payload
+
+
+def goodbye_code(payload: bytes) -> int:
+    """The code in the payload of a close frame; `NO_CODE` if there is none."""
+    return int.from_bytes(payload[:2]) if payload else NO_CODE
+
+
+def goodbye_reason(payload: bytes) -> str:
+    """The words in the payload of a close frame that was read."""
+    return payload[2:].decode()
+
+
+def goodbye(code: int, reason: str = "") -> bytes:
+    """The payload of a close frame, its words shortened to what one has room for."""
+    words = reason.encode()[: MAX_CONTROL_BYTES - 2].decode("utf-8", "ignore")
+    return code.to_bytes(2) + words.encode()
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    """A whole message or control frame as a server sends it."""
+    return _start(opcode, len(payload), 0) + payload
+
+
+def client_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
+    """A whole message or control frame as a client sends it; `mask` are four random bytes."""
+    return _start(opcode, len(payload), _MASKED) + mask + _xor(payload, mask)
+
+
+def _start(opcode: int, size: int, masked: int) -> bytes:
+    first = _FIN | opcode
+    if size <= MAX_CONTROL_BYTES:
+        return (first << 8 | masked | size).to_bytes(2)
+    if size < 65_536:
+        return (first << 24 | (masked | 126) << 16 | size).to_bytes(4)
+    return (first << 72 | (masked | 127) << 64 | size).to_bytes(10)
+
+
+def _unmasked(data: bytes, body: int, size: int) -> bytes:
+    return _xor(data[body : body + size], data[body - 4 : body])
+
+
+def _xor(payload: bytes, mask: bytes) -> bytes:
+    """The payload with the mask repeated over it, as one long integer: 1 µs for 60 bytes, 4.5 µs for 1,000."""
+    size = len(payload)
+    repeated = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+
+
+def _check_goodbye(payload: bytes) -> None:
+    code = goodbye_code(payload)
+    if not payload:
+        return
+    if len(payload) == 1 or not (1000 <= code < 1015 or 3000 <= code < 5000) or code in _NEVER_SENT:
+        raise FrameError("a goodbye has a code that may not be sent", PROTOCOL_ERROR)
+    _check_text(payload[2:])
+
+
+def _check_text(payload: bytes) -> None:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        raise FrameError("a text is not valid UTF-8", INVALID_DATA) from None

@@ -1,0 +1,103 @@
+"""Header blocks, judged by another implementation (the `hpack` package)."""
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adsum.wire import hpack as ours
+from adsum.wire.hpack import Decoder, Field, HpackError, decode_huffman, encode
+
+NAMES = st.one_of(st.sampled_from([b":path", b"te", b"operationid", b"grpc-timeout"]), st.binary(max_size=20))
+FIELDS = st.lists(st.tuples(NAMES, st.one_of(st.just(b"trailers"), st.binary(max_size=200))), max_size=12)
+
+
+def decoder() -> Decoder[tuple[Field, ...]]:
+    return Decoder(tuple)
+
+
+@given(st.lists(st.tuples(FIELDS, st.booleans()), max_size=20), st.data())
+def test_blocks_of_another_encoder_decode_to_their_fields(
+    blocks: list[tuple[list[Field], bool]], data: st.DataObject
+) -> None:
+    """Whatever is indexed, Huffman coded, evicted, or the table's size told in between."""
+    encoder, mine = hpack.Encoder(), decoder()
+    for fields, huffman in blocks:
+        if data.draw(st.booleans()):
+            encoder.header_table_size = data.draw(st.integers(0, 4_096))
+        block = encoder.encode(fields, huffman=huffman)
+        assert mine.decode(block) == tuple(fields)
+
+
+@given(FIELDS)
+def test_what_we_encode_another_decoder_understands(fields: list[Field]) -> None:
+    judge = hpack.Decoder()
+    assert [tuple(field) for field in judge.decode(encode(fields), raw=True)] == fields
+
+
+def test_a_block_that_changes_nothing_is_decoded_once() -> None:
+    meanings: list[list[Field]] = []
+    mine = Decoder(lambda fields: meanings.append(fields) or len(meanings))
+    encoder = hpack.Encoder()
+    first, second = (encoder.encode([(b"operationid", b"op1"), (b"te", b"trailers")]) for _ in range(2))
+    assert [mine.decode(block) for block in (first, second, second)] == [1, 2, 2]
+
+
+def test_what_was_remembered_is_forgotten_when_the_table_changes() -> None:
+    """The same bytes name another field then."""
+    mine, encoder = decoder(), hpack.Encoder()
+    mine.decode(encoder.encode([(b"a", b"1")]))
+    newest = b"\xbe"
+    assert mine.decode(newest) == ((b"a", b"1"),)
+    mine.decode(encoder.encode([(b"b", b"2")]))
+    assert mine.decode(newest) == ((b"b", b"2"),)
+
+
+def test_no_more_blocks_are_remembered_than_allowed() -> None:
+    mine = decoder()
+    for number in range(3 * ours.MAX_REMEMBERED):
+        mine.decode(encode([(b"a", b"%d" % number)]))
+        assert len(mine._remembered) <= ours.MAX_REMEMBERED
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_decode_or_are_refused(block: bytes) -> None:
+    """And whatever we take, the other implementation takes as the same."""
+    try:
+        found = decoder().decode(block)
+    except HpackError:
+        return
+    judge = hpack.Decoder(max_header_list_size=1 << 30)
+    assert tuple(tuple(field) for field in judge.decode(block, raw=True)) == found
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_huffman_code_or_refused(text: bytes) -> None:
+    try:
+        found = decode_huffman(text)
+    except HpackError:
+        return
+    table = hpack.Encoder().huffman_coder
+    assert table.encode(found) == text
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x80",
+        b"\xbe",
+        b"\xff\x80\x80\x80\x80\x80\x01",
+        b"\x82\x20",
+        b"\x3f\xe2\x1f",
+        b"\x40",
+        b"\x40\x01a",
+        b"\x40\x01a\x05b",
+        b"\x40\x01a\x81\x00",
+        b"\x40\x01a\x85\xff\xff\xff\xff\xff",
+        b"\x40\x01a\x84\xff\xff\xff\xff",
+    ],
+    ids=["index-0", "unknown", "endless", "late-size", "big-size", "no-name", "no-value", "cut", "pad", "long", "end"],
+)
+def test_broken_blocks_are_refused(block: bytes) -> None:
+    with pytest.raises(HpackError):
+        decoder().decode(block)
