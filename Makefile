@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test faults setup dev deps lint format bench proto lock clean
+.PHONY: help run test faults setup dev deps lint format bench bench-check proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
@@ -12,7 +12,7 @@ ARGS ?=
 PARALLEL ?= -n 2 --dist loadfile
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## install what is missing, start the service and show presence changing hands
 	@$(BIN)/adsum demo $(ARGS)
@@ -47,8 +47,11 @@ format: dev ## format the code and apply the safe fixes
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
 
-bench: dev ## run the benchmarks
+bench: dev ## measure the service and write bench/RESULTS.md (ten minutes; needs Go and redis-server)
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-check: dev ## measure quickly and say what got slower than in bench/results.json (four minutes)
+	@$(BIN)/python -m bench --check $(ARGS)
 
 proto: dev ## regenerate the gRPC code
 	@PYTHON=$(BIN)/python scripts/proto.sh

@@ -26,6 +26,7 @@ GENERATOR = BUILT / "load"
 
 ENGINES = ("redis", "memory")
 
+
 # What stops the machine from taking part, as opposed to what a step failed at.
 class Unable(Exception):
     """The bench cannot run here; the message says what is missing."""
@@ -39,7 +40,7 @@ def prepare() -> str:
         raise Unable("redis-server or valkey-server is missing: install it (Debian: apt-get install redis-server)")
     go = shutil.which("go")
     if go is None:
-        raise Unable("its load generator needs Go 1.25 or later to be built: install it (https://go.dev/dl)")
+        raise Unable("its load generator needs Go 1.24 or later to be built: install it (https://go.dev/dl)")
     BUILT.mkdir(parents=True, exist_ok=True)
     built = subprocess.run([go, "build", "-o", GENERATOR, "."], cwd=ROOT / "load", check=False)
     if built.returncode:
@@ -79,7 +80,9 @@ class Target:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            raise RuntimeError(said.decode(errors="replace").strip() or f"the load generator ended with {process.returncode}")
+            raise RuntimeError(
+                said.decode(errors="replace").strip() or f"the load generator ended with {process.returncode}"
+            )
         return msgspec.json.decode(printed, type=LoadResult)
 
 

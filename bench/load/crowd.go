@@ -53,10 +53,11 @@ func crowd(target *Target, arguments []string) (*Result, error) {
 	}
 	if pinged > 0 {
 		cost = target.processes.begin()
-		if err = pingAll(sockets, pinged); err != nil {
+		pings, err := pingAll(sockets, pinged)
+		if err != nil {
 			return nil, err
 		}
-		phases["pinged"] = cost.end(count)
+		phases["pinged"] = cost.end(pings)
 	}
 	if err = askForAll(target, count); err != nil {
 		return nil, err
@@ -98,19 +99,19 @@ func connectAll(target *Target, handshakes [][]byte, dials int) ([]*Socket, erro
 	return sockets, nil
 }
 
-// pingAll has clients ping in turn, at the rate at which all would within the interval. Pongs stay
-// unread: they fit in the sockets' buffers.
-func pingAll(sockets []*Socket, long time.Duration) error {
+// pingAll has clients ping in turn, at the rate at which all would within the interval, and returns
+// how many there were. Pongs stay unread: they fit in the sockets' buffers.
+func pingAll(sockets []*Socket, long time.Duration) (int, error) {
 	ping := frame(opPing, []byte("ping"))
 	start, step := time.Now(), pingInterval/time.Duration(len(sockets))
 	for number := 0; ; number++ {
 		due := time.Duration(number) * step
 		if due > long {
-			return nil
+			return number, nil
 		}
 		time.Sleep(due - time.Since(start))
 		if _, err := sockets[number%len(sockets)].Write(ping); err != nil {
-			return err
+			return number, err
 		}
 	}
 }
@@ -121,13 +122,15 @@ func askForAll(target *Target, count int) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := callContext(0)
+	defer cancel()
 	for first := 0; first < count; first += askedAtOnce {
 		end := min(first+askedAtOnce, count)
 		numbers := make([]int, 0, end-first)
 		for number := first; number < end; number++ {
 			numbers = append(numbers, number)
 		}
-		answer, err := channels.call(callContext(), 0, "getUserStatus", getRequest(numbers))
+		answer, err := channels.call(ctx, 0, "getUserStatus", getRequest(numbers))
 		if err == nil {
 			err = allOnline(answer, end-first)
 		}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	userService = "/openim.user.user/"
-	callTimeout = 30 * time.Second
+	userService   = "/openim.user.user/"
+	answerTimeout = 30 * time.Second
 
 	// An answer with 10,000 users has several hundred KB; the default limit is 4 MiB.
 	maxAnswerBytes = 64 << 20
@@ -49,15 +49,15 @@ func (t *Target) channels(count int) (Channels, error) {
 	return channels, nil
 }
 
-// callContext has what OpenIM demands of every call.
-func callContext() context.Context {
-	return metadata.AppendToOutgoingContext(context.Background(), "operationid", "load")
+// callContext is for calls within a time, which has to be enough for the answer to the last; it has
+// what OpenIM demands of every call.
+func callContext(limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "operationid", "load")
+	return context.WithTimeout(ctx, limit+answerTimeout)
 }
 
 // call makes the number-th call and returns its answer.
 func (c Channels) call(ctx context.Context, number int, method string, request []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	var answer []byte
 	err := c[number%len(c)].Invoke(ctx, userService+method, &request, &answer)
 	return answer, err
@@ -76,7 +76,10 @@ type plan struct {
 func (c Channels) drive(work plan, inFlight int, limit time.Duration) (int, ms, error) {
 	var made atomic.Int64
 	var waiting sync.WaitGroup
-	deadline, ctx := time.Now().Add(limit), callContext()
+	// One context for all calls: a deadline each would be a good part of what a call costs here.
+	ctx, cancel := callContext(limit)
+	defer cancel()
+	deadline := time.Now().Add(limit)
 	times, failures := make([]ms, inFlight), make(chan error, inFlight)
 	for lane := range inFlight {
 		waiting.Add(1)

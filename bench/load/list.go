@@ -3,7 +3,10 @@ package main
 import (
 	"flag"
 	"fmt"
+	"time"
 )
+
+const walkLimit = time.Minute
 
 // list: the cost of walking over everybody online by getAllOnlineUsers, and who is shown.
 func list(target *Target, arguments []string) (*Result, error) {
@@ -47,7 +50,9 @@ func list(target *Target, arguments []string) (*Result, error) {
 // walk is everybody shown as online, and the number of pages.
 func walk(channels Channels) (map[string]bool, int, error) {
 	shown := map[string]bool{}
-	ctx, cursor := callContext(), uint64(0)
+	ctx, cancel := callContext(walkLimit)
+	defer cancel()
+	cursor := uint64(0)
 	for pages := 1; ; pages++ {
 		answer, err := channels.call(ctx, 0, "getAllOnlineUsers", appendVarint(nil, 1, cursor))
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -25,6 +26,8 @@ type Result struct {
 	Phases  map[string]Phase   `json:"phases"`
 	Values  map[string]float64 `json:"values"`
 }
+
+const gcPercent = 800
 
 type command func(target *Target, arguments []string) (*Result, error)
 
@@ -48,6 +51,8 @@ func main() {
 	flag.Var(&target.processes.redis, "redis", "process IDs of the store, with commas")
 	flag.Usage = usage
 	flag.Parse()
+	// What is collected is small, and the core is needed for the load.
+	debug.SetGCPercent(gcPercent)
 	run, known := commands[flag.Arg(0)]
 	if !known {
 		usage()

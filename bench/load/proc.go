@@ -13,11 +13,13 @@ import (
 // USER_HZ, in which /proc counts CPU time: 100 on every Linux that Go runs on.
 const ticksPerSecond = 100
 
-// How long the service must have been nearly idle to count as settled, and how long that may take.
+// A service is settled when it was nearly idle for some windows in a row: one it may have spent
+// waiting for a core that others use. quietMost is a share of a core.
 const (
-	quietWindow = 250 * time.Millisecond
-	quietMost   = 0.06
-	settleLimit = 20 * time.Second
+	quietWindow  = 150 * time.Millisecond
+	quietWindows = 3
+	quietMost    = 0.1
+	settleLimit  = 20 * time.Second
 )
 
 // PIDs is a list of process IDs, as a flag.
@@ -70,16 +72,19 @@ func (m *meter) end(units int) Phase {
 
 // settle waits until the service has nothing left to do; it returns false if that takes too long.
 func (p *Processes) settle() bool {
-	deadline := time.Now().Add(settleLimit)
-	for before := p.service.cpu(); time.Now().Before(deadline); {
+	deadline, quiet := time.Now().Add(settleLimit), 0
+	for before := p.service.cpu(); quiet < quietWindows; quiet++ {
+		if time.Now().After(deadline) {
+			return false
+		}
 		time.Sleep(quietWindow)
 		now := p.service.cpu()
-		if now-before <= quietMost*quietWindow.Seconds()*float64(len(p.service)) {
-			return true
+		if now-before > quietMost*quietWindow.Seconds()*float64(len(p.service)) {
+			quiet = -1
 		}
 		before = now
 	}
-	return false
+	return true
 }
 
 // cpu is what the processes have used so far, in seconds; one that has ended counts as nothing.

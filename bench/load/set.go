@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -36,10 +35,10 @@ func setOneRequest(number int, online bool) []byte {
 	return appendVarint(message, 3, platformID)
 }
 
-// set: the cost of setUserOnlineStatus. With -once users only come online, each once; otherwise
-// they come and go in turns, so that every write is a change.
+// set: the cost of setUserOnlineStatus. With -once each user is set once; otherwise they come and go
+// in turns, so that every write is a change.
 func setMany(target *Target, arguments []string) (*Result, error) {
-	first, end, batch, inFlight, channelCount, once := 0, 0, 0, 0, 0, false
+	first, end, batch, inFlight, channelCount, once := 0, 0, 0, 0, 0, ""
 	limit := time.Duration(0)
 	err := parse("set", arguments, func(flags *flag.FlagSet) {
 		flags.IntVar(&first, "from", 0, "number of the first user")
@@ -47,7 +46,7 @@ func setMany(target *Target, arguments []string) (*Result, error) {
 		flags.IntVar(&batch, "batch", 100, "users a call")
 		flags.IntVar(&inFlight, "in-flight", 1, "calls at once")
 		flags.IntVar(&channelCount, "channels", 1, "gRPC connections")
-		flags.BoolVar(&once, "once", false, "set each user online once")
+		flags.StringVar(&once, "once", "", "set each user once: online or offline")
 		flags.DurationVar(&limit, "for", 4*time.Second, "how long")
 	})
 	if err != nil {
@@ -55,12 +54,12 @@ func setMany(target *Target, arguments []string) (*Result, error) {
 	}
 	var turns [2][][]byte // online, offline
 	for ; first < end; first += batch {
-		turns[0] = append(turns[0], setRequest(first, min(first+batch, end), true))
-		if !once {
+		turns[0] = append(turns[0], setRequest(first, min(first+batch, end), once != "offline"))
+		if once == "" {
 			turns[1] = append(turns[1], setRequest(first, min(first+batch, end), false))
 		}
 	}
-	return target.writes("setUserOnlineStatus", turns, once, batch, inFlight, channelCount, limit)
+	return target.writes("setUserOnlineStatus", turns, once != "", batch, inFlight, channelCount, limit)
 }
 
 // setone: the cost of setUserStatus; every call is a change.
@@ -97,7 +96,7 @@ func (t *Target) writes(
 		return turns[number/calls%2][number%calls], true
 	}
 	if once {
-		limit = time.Duration(math.MaxInt64)
+		limit = time.Hour
 		next = func(number int) ([]byte, bool) {
 			if number >= calls {
 				return nil, false

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // RFC 6455, section 5.2.
@@ -24,13 +23,9 @@ const (
 	sevenBits = 0x7F
 )
 
-const (
-	dialTimeout = 30 * time.Second
-
-	// From one address there are about 28,000 ports to one of the service's, so 10,000 and their
-	// predecessors, which TIME_WAIT may hold, fit.
-	connectionsPerSource = 10_000
-)
+// From one address there are about 28,000 ports to one of the service's, so 10,000 and their
+// predecessors, which TIME_WAIT may hold, fit.
+const connectionsPerSource = 10_000
 
 // A mask that changes bytes, so that the server does its whole work, and makes frames that can be
 // prepared once.
@@ -45,7 +40,8 @@ type Socket struct {
 // dial opens the number-th TCP connection, without the handshake.
 func (t *Target) dial(number, bufferBytes int) (*Socket, error) {
 	source := net.IPv4(127, 0, 1, byte(1+number/connectionsPerSource))
-	dialer := net.Dialer{Timeout: dialTimeout, LocalAddr: &net.TCPAddr{IP: source}}
+	// A time limit would cost a goroutine a connection, keep-alive some system calls.
+	dialer := net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: source}}
 	connection, err := dialer.Dial("tcp", t.ws)
 	if err != nil {
 		return nil, err

@@ -6,13 +6,15 @@ each, in random order among the many (cold), whom no cache can know.
 
 from dataclasses import dataclass
 
-from bench.record import Record
+from bench.record import Phase, Record
 from bench.service import ENGINES, Target, started
 from tests.support.redis import RedisServer
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK_SIZES = SIZES[:2]
 LISTED = 100_000
+"""Users walked over in a few walks at least, so that small sizes take a time that can be measured."""
+
 GONE = 1_000
 HOT = 2_000
 
@@ -35,6 +37,8 @@ CASES = (
     Case(1_000, 1, 120_000, 10_000),
     Case(1_000, 32, 250_000, 16_000),
 )
+GROWTH_CASE = CASES[2]
+"""How is asked at each size; at the last it is one of the cases anyhow."""
 
 
 async def measure(record: Record) -> None:
@@ -47,49 +51,62 @@ async def measure(record: Record) -> None:
 async def measure_engine(record: Record, engine: str, target: Target) -> None:
     """Grow, ask and list at each size, then ask in every way."""
     sizes = QUICK_SIZES if record.quick else SIZES
-    # The first calls make the process load what all of them use.
-    await set_online(target, sizes[-1], sizes[-1] + GONE)
-    await target.load("get", f"-from={sizes[-1]}", f"-to={sizes[-1] + GONE}", "-users=100", "-hot", "-for=1s")
-    await target.load("set", f"-from={sizes[-1]}", f"-to={sizes[-1] + GONE}", "-once", "-offline")
-    empty_bytes = await bytes_used(target)
+    empty = await warm_up(target, sizes[-1])
     known = 0
     for size in sizes:
         name = f"users.{engine}.{size}"
         async with record.step(name, 120):
-            record.cost(f"{name}.write", "user", await set_online(target, known, size), target.load_cores)
-            record.figure(f"{name}.bytes", (await bytes_used(target) - empty_bytes) / size, "B")
+            written = await set_all(target, known, size)
+            record.cost(f"{name}.write", "user", written, target.load_cores)
+            bytes_used = await redis_bytes(target.redis) if target.redis else written.service_rss_bytes
+            record.figure(f"{name}.bytes", (bytes_used - empty) / size, "B")
             if size < sizes[-1]:
-                await ask_cold(record, f"{name}.query", target, Case(100, 1, 0, 0), known, size)
+                await ask_cold(record, target, GROWTH_CASE, known, size, f"{name}.query")
             await list_all(record, f"{name}.list", target, size)
         known = size
     # Those below were asked for while the store grew.
-    first = SIZES[0] if record.quick else SIZES[1]
+    first = sizes[-2]
     for case in CASES:
-        name = f"users.{engine}.hot.{case.users}.{case.in_flight}"
-        async with record.step(name, 30):
-            flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", record.seconds(3, 1.5))
-            result = await target.load("get", f"-to={HOT}", "-hot", *flags)
-            record.values(name, result.values)
-            record.cost(name, "call", result.phases["calls"], target.load_cores)
-        name = f"users.{engine}.cold.{case.users}.{case.in_flight}"
+        await ask_hot(record, f"users.{engine}.hot.{case.users}.{case.in_flight}", target, case)
         end = first + (case.cold_quick if record.quick else case.cold)
+        name = f"users.{engine}.cold.{case.users}.{case.in_flight}"
+        more = [f"users.{engine}.{sizes[-1]}.query"] if case is GROWTH_CASE else []
         async with record.step(name, 30):
-            await ask_cold(record, name, target, case, first, end)
+            await ask_cold(record, target, case, first, end, name, *more)
         first = end
 
 
-async def set_online(target: Target, first: int, end: int):  # type: ignore
+async def warm_up(target: Target, first: int) -> int:
+    """Have the process load what all calls use; bytes of the empty store. Those users are offline again after it."""
+    users = f"-from={first}", f"-to={first + GONE}"
+    await set_all(target, first, first + GONE)
+    await target.load("get", *users, "-users=100", "-hot", "-for=1s")
+    phase = (await target.load("set", *users, "-once=offline")).phases["writes"]
+    return await redis_bytes(target.redis) if target.redis else phase.service_rss_bytes
+
+
+async def set_all(target: Target, first: int, end: int) -> Phase:
     """Set users online, each once."""
-    result = await target.load("set", f"-from={first}", f"-to={end}", "-batch=100", "-in-flight=8", "-once")
+    result = await target.load("set", f"-from={first}", f"-to={end}", "-batch=100", "-in-flight=8", "-once=online")
     return result.phases["writes"]
 
 
-async def ask_cold(record: Record, name: str, target: Target, case: Case, first: int, end: int) -> None:
-    """Ask for users who have not been asked for."""
+async def ask_hot(record: Record, name: str, target: Target, case: Case) -> None:
+    """Ask for the same users again and again."""
+    async with record.step(name, 30):
+        flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", record.seconds(3, 1.5))
+        result = await target.load("get", f"-to={HOT}", "-hot", *flags)
+        record.values(name, result.values)
+        record.cost(name, "call", result.phases["calls"], target.load_cores)
+
+
+async def ask_cold(record: Record, target: Target, case: Case, first: int, end: int, *names: str) -> None:
+    """Ask for users who have not been asked for; the figures go by all these names."""
     flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", "-for=8s")
     result = await target.load("get", f"-from={first}", f"-to={end}", *flags)
-    record.values(name, result.values)
-    record.cost(name, "call", result.phases["calls"], target.load_cores)
+    for name in names:
+        record.values(name, result.values)
+        record.cost(name, "call", result.phases["calls"], target.load_cores)
 
 
 async def list_all(record: Record, name: str, target: Target, size: int) -> None:
@@ -102,12 +119,11 @@ async def list_all(record: Record, name: str, target: Target, size: int) -> None
     record.cost(name, "user", result.phases["walks"], target.load_cores)
 
 
-async def bytes_used(target: Target) -> int:
-    """Memory of the store: Redis's, or the whole process's if it is embedded.
+async def redis_bytes(redis: RedisServer) -> int:
+    """Memory that Redis uses for users.
 
-    The feed's entries, which Redis keeps for catch-up up to a fixed number, are no cost of a user.
+    The feed's entries, which are kept for catch-up up to a fixed number, are no cost of a user.
     """
-    redis = target.redis
-    if redis is None:
-        ...
-    return await redis_bytes(redis)
+    for key in await redis.run("KEYS", "adsum:{*}:feed"):
+        await redis.run("XTRIM", key, "MAXLEN", 0)
+    return int((await redis.run("INFO", "memory"))["used_memory"])

@@ -5,12 +5,12 @@ the world. Every `*_ms` is in milliseconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.identity import Identity
-from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, TimedEdit
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, Status, TimedEdit
 
 FeedListener = Callable[[FeedEntry], None]
 
@@ -40,6 +40,14 @@ class Store(Protocol):
     @property
     def partitions(self) -> int:
         """How many partitions the users live in."""
+        ...
+
+    @property
+    def feed_session(self) -> int:
+        """By which connection entries of the feed come now; it grows, and is 0 while there is none.
+
+        Within a session entries may still get lost; of another's end one need not hear otherwise.
+        """
         ...
 
     async def open(self) -> None:
@@ -164,6 +172,18 @@ class HookSink(Protocol):
         ...
 
 
+class Projection(Protocol):
+    """A copy of presence for other services."""
+
+    async def write(self, statuses: Sequence[Status]) -> None:
+        """Make these the users' platforms there; raises `StoreError`, some of them written or none."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
 class Meter(Protocol):
     """Counts what happens, for the operator. Cheap, and never raises."""
 
@@ -195,6 +215,10 @@ class Meter(Protocol):
         """One renewal of the lease tried."""
         ...
 
+    def lookups(self, hits: int, misses: int) -> None:
+        """Users asked for who were known here, and who were read from the store."""
+        ...
+
     def feed_gap(self) -> None:
         """The feed of a partition had a hole."""
         ...
@@ -211,6 +235,10 @@ class Meter(Protocol):
         """A webhook: `sent`, `retried`, `failed` or `dropped`."""
         ...
 
+    def projected(self, users: int, *, ok: bool) -> None:
+        """One write of the projection, and how many users it has."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -224,4 +252,10 @@ class Snapshot:
     write_ages_ms: Sequence[float] = ()
     watches: int = 0
     watched_users: int = 0
+    hot_users: int = 0
     hooks_waiting: int = 0
+    owned_partitions: Mapping[str, int] = field(default_factory=dict)
+    """By role."""
+    projection_waiting: int = 0
+    projection_lag_ms: float = 0
+    """For how long the oldest change has not been projected."""

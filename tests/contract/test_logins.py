@@ -15,7 +15,7 @@ def login_batch(holder: str, seq: int, mask: int, login: OwnLogin) -> HoldBatch:
 
 
 def ios_login(token: str = "t1", kicked: int = PHONES, age_ms: int = 0, at_ms: int = 0) -> OwnLogin:
-    return OwnLogin(1, token, kicked, age_ms, at_ms)
+    return OwnLogin(1, token, kicked, age_ms, at_ms=at_ms)
 
 
 async def grant(store: Store, *holders: str) -> None:
@@ -51,6 +51,15 @@ async def test_a_login_that_ends_nothing_is_told_to_nobody(store: Store, feed: F
     await store.write_holds(login_batch("b", 1, PHONES, ios_login()))
     await store.write_holds(login_batch("b", 2, PHONES, OwnLogin(2, "t2", PHONES, 0)))
     assert [entry.logins for entry in await feed.entries()] == [(), ()]
+
+
+async def test_a_login_is_never_before_one_it_has_ended(store: Store, feed: Follower) -> None:
+    """However long it waited to be written: its gateway has acted on the order."""
+    await grant(store, "a", "b")
+    await store.write_holds(hold_batch("a", 1, {"u": ANDROID}))
+    login = ios_login(age_ms=60_000)._replace(after_ms=1 << 50)
+    told_ms = await store.write_holds(login_batch("b", 1, IOS, login))
+    assert (await feed.entries())[-1].logins[0].at_ms == login.when(told_ms["u"]) == (1 << 50) + 1
 
 
 async def test_a_login_told_again_keeps_its_time(store: Store, feed: Follower) -> None:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from adsum.adapters.rpc.status import DETAILS_KEY
+from adsum.client.rpc import DETAILS_KEY
 from adsum.proto import user_pb2 as pb
 from adsum.proto.status_pb2 import Status
 from adsum.wire.frames import CODECS

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
@@ -14,6 +15,7 @@ from tests.e2e.conftest import check_log
 from tests.e2e.rpc import call
 from tests.support.client import client, metric_is, metrics
 from tests.support.receiver import GOOD, Behaviour, Received, Receiver, accept, receiver
+from tests.support.redis import redis_server
 from tests.support.service import RunningService, running_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -208,6 +210,8 @@ async def test_each_kind_can_be_switched_off(hooks: Receiver, off: str) -> None:
     async with running_service(*flags) as service:
         async with client(service, user_id) as old, client(service, user_id, 2):
             await old.closed()
+            # Not before the new one is written: who leaves earlier was never there.
+            await hooks.events_of(user_id, {"online": 2, "offline": 3, "kick": 3}[off])
         await hooks.events_of(user_id, {"online": 3, "offline": 3, "kick": 4}[off])
         await metric_is(service, "adsum_connections_open", 0)
         await service.stop()
@@ -216,18 +220,43 @@ async def test_each_kind_can_be_switched_off(hooks: Receiver, off: str) -> None:
     assert commands == {name for kind, name in names.items() if kind != off}
 
 
-async def test_a_full_queue_slows_nobody_and_says_so(hooks: Receiver) -> None:
-    """What finds no room is counted as dropped and logged."""
+async def test_a_full_queue_slows_nobody_and_loses_nothing(hooks: Receiver) -> None:
+    """What finds no room is read of the feed later."""
     hooks.behaviour = hang
     flags = ("--webhook-queue=5", f"--webhook-url={hooks.url}", "--webhook-timeout-ms=600000")
     async with running_service(*flags) as service:
         for number in range(10):
-            async with client(service, f"queued-{number}"):
-                pass
-        await metric_is(service, "adsum_webhooks_waiting", 5)
-        await metric_is(service, 'adsum_webhooks_total{outcome="dropped"}', 15)
+            async with client(service, "watcher") as watcher, client(service, f"queued-{number}"):
+                await watcher.watch(f"queued-{number}")
+                await watcher.hears(f"queued-{number}", IOS)
         await metric_is(service, "adsum_connections_open", 0)
+        await metric_is(service, "adsum_webhooks_waiting", 5)
         hooks.behaviour = accept
+        for number in range(10):
+            events = await hooks.events_of(f"queued-{number}", 2)
+            assert told(events)[-2:] == [(ONLINE, IOS), (OFFLINE, IOS)]
         await service.stop()
-    assert "the queue is full" in "".join(service.log)
     check_log(service)
+
+
+@pytest.mark.parametrize("behaviour", [accept, hang], ids=["accepts", "hangs"])
+async def test_what_a_killed_node_had_not_told_another_tells(hooks: Receiver, behaviour: Behaviour) -> None:
+    """Each change, in order, whoever made it and whoever was to tell it: also that the dead node's users went."""
+    hooks.behaviour = behaviour
+    async with redis_server() as redis:
+        flags = (f"--store={redis.url}", "--lease-ttl-ms=2000", f"--webhook-url={hooks.url}")
+        async with running_service(*flags, "--webhook-timeout-ms=600000") as doomed:
+            users = [f"{behaviour.__name__}-{number}" for number in range(40)]
+            async with AsyncExitStack() as connections:
+                for user in users:
+                    await connections.enter_async_context(client(doomed, user))
+                async with running_service(*flags, "--webhook-timeout-ms=500", "--webhook-retry-max-ms=500") as other:
+                    await metric_is(other, "adsum_users_online", len(users))
+                    doomed.process.kill()
+                    hooks.behaviour = accept
+                    for user in users:
+                        await hooks.events_of(user, 2)
+                        while told(hooks.of(user))[-1] != (OFFLINE, IOS):
+                            await hooks.events_of(user, len(hooks.of(user)) + 1)
+                        assert list(dict.fromkeys(told(hooks.of(user)))) == [(ONLINE, IOS), (OFFLINE, IOS)]
+                    await metric_is(other, 'adsum_owned_partitions{role="webhooks"}', 64)

@@ -19,12 +19,14 @@ def leaks(world: World) -> Iterator[str]:
 
 
 def _of_node(node: Node) -> Iterator[str]:
-    watching = node.watching
+    watching, table = node.watching, node.states.table
     tables = {
         "connections": len(node.registry),
         "users": node.registry.users(),
-        "watched users": len(watching.table),
-        "watches": watching.table.links,
+        "watched users": table.watched_users,
+        "watches": table.links,
+        "more hot users than may be": table.hot_users > node.options.query_cache_users,
+        "readings under way": [user for user in table.hot() if user.fetch],
         "subscribers": watching._subscribers,
         "touched users": watching._touched,
         "connections to pay": watching._ready,

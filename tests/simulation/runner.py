@@ -8,7 +8,7 @@ from adsum.testing.world import Outcome, run
 from tests.simulation.leaks import leaks
 
 LINES_BEFORE, LINES_AFTER = 30, 3
-DULL = (" versions: ", " sweep: ", " renew ")
+DULL = (" versions: ", " sweep: ", " renew ", " claim ")
 """Of no interest in a report; a transcript has them."""
 
 COLLECT_EVERY = 10

@@ -23,7 +23,6 @@ class Member(WSListener):
         self.answered: set[str] = set()
         self.frames = 0
         self.transport: WSTransport | None = None
-        self.on_change: Callable[[], None] | None = None
 
     async def connect(self, url: str) -> "Member":
         """Connect; returns itself."""
@@ -48,8 +47,6 @@ class Member(WSListener):
                 self.heard[status.user_id] = status.platform_ids
             if response.msg_incr:
                 self.answered.add(response.msg_incr)
-            if self.on_change:
-                self.on_change()
         elif frame.msg_type == WSMsgType.CLOSE:
             transport.disconnect()
 

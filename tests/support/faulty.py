@@ -67,6 +67,7 @@ class FaultyStore:
         self.calls: Counter[str] = Counter()
         self.drops: Callable[[FeedEntry], bool] = lambda _: False
         self.feed_held = False
+        self.session = 1
         self._late: list[tuple[FeedListener, FeedEntry]] = []
         self._held: dict[str, deque[Held]] = {}
 
@@ -98,6 +99,10 @@ class FaultyStore:
     @property
     def partitions(self) -> int:
         return self._store.partitions
+
+    @property
+    def feed_session(self) -> int:
+        return self.session
 
     async def open(self) -> None:
         await self._call("open", self._store.open)

@@ -32,10 +32,13 @@ class RecordingMeter:
         self.batches: list[tuple[int, int, bool]] = []
         """(worker, users, whether it went well)"""
         self.gaps = 0
+        self.lost: list[str] = []
         self.online = 0
         self.offline = 0
         self.frames = 0
         self.merged = 0
+        self.hits = 0
+        self.misses = 0
 
     def connections(self, opened: int, closed: int) -> None:
         pass
@@ -61,6 +64,10 @@ class RecordingMeter:
     def renewal(self, *, ok: bool) -> None:
         self.renewals.append(ok)
 
+    def lookups(self, hits: int, misses: int) -> None:
+        self.hits += hits
+        self.misses += misses
+
     def feed_gap(self) -> None:
         self.gaps += 1
 
@@ -70,6 +77,12 @@ class RecordingMeter:
 
     def hook(self, outcome: str) -> None:
         pass
+
+    def projected(self, users: int, *, ok: bool) -> None:
+        pass
+
+    def feed_lost(self, role: str) -> None:
+        self.lost.append(role)
 
 
 def hold_batch(

@@ -5,31 +5,39 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+import sys
+from math import inf
 from typing import Any
 
 
-async def listening_sockets(
-    host: str, port: int, turned_away: Callable[[], None], *, shared: bool
-) -> "list[ListeningSocket]":
+async def listening_sockets(host: str, port: int, *, shared: bool) -> "list[ListeningSocket]":
     """A bound socket for each address of a host, all on one port, chosen if 0 was asked.
 
     `shared`: other processes listen on it too, and the system spreads connections
-    over all. `turned_away` is called for each client that `accept` drops. Raises
-    `OSError` if an address can't be had.
+    over all. Raises `OSError` if an address can't be had.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[ListeningSocket] = []
     try:
         for family, address in dict.fromkeys((item[0], item[4]) for item in found):
-            sockets.append(ListeningSocket(family, (address[0], port, *address[2:]), turned_away, shared=shared))
+            sockets.append(ListeningSocket(family, (address[0], port, *address[2:]), shared=shared))
             port = sockets[0].getsockname()[1]
     except OSError:
         for one in sockets:
             one.close()
         raise
     return sockets
+
+
+def most_files() -> float:
+    """How many file descriptors this process may have; those in use have numbers below that, the lowest free first."""
+    if sys.platform == "win32":
+        return inf
+    import resource  # noqa: PLC0415 - absent on Windows
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if soft == resource.RLIM_INFINITY else soft
 
 
 class ListeningSocket(socket.socket):
@@ -40,9 +48,8 @@ class ListeningSocket(socket.socket):
     reserve is given up to accept and drop who waits.
     """
 
-    def __init__(self, family: int, address: tuple[Any, ...], turned_away: Callable[[], None], *, shared: bool) -> None:
+    def __init__(self, family: int, address: tuple[Any, ...], *, shared: bool) -> None:
         super().__init__(family, socket.SOCK_STREAM)
-        self._turned_away = turned_away
         self._reserve = os.open(os.devnull, os.O_RDONLY)
         try:
             if os.name == "posix":
@@ -67,7 +74,6 @@ class ListeningSocket(socket.socket):
         with contextlib.suppress(OSError):
             client, _ = super().accept()
             client.close()
-            self._turned_away()
         # Another thread may have been quicker: then the next client has to wait.
         with contextlib.suppress(OSError):
             self._reserve = os.open(os.devnull, os.O_RDONLY)

@@ -31,6 +31,11 @@ class MemoryStore:
         """How many partitions the users live in."""
         return len(self._partitions)
 
+    @property
+    def feed_session(self) -> int:
+        """Always the same: nothing is in between."""
+        return 1
+
     async def open(self) -> None:
         """Nothing to do: it is empty and ready."""
 

@@ -182,10 +182,23 @@ class PrometheusMeter:
         self._webhooks_waiting = book.gauge(
             "adsum_webhooks_waiting", "Webhooks not yet delivered, those in flight included."
         )
+        self._add_projection(book)
         self._lag = book.histogram(
             "adsum_event_loop_lag_seconds", "How late a timer of the event loop came, sampled.", _LATENCIES_S
         )
         ProcessCollector(registry=self._registry)
+
+    def _add_projection(self, book: _Book) -> None:
+        users = book.counter(
+            "adsum_projection_users_total", "Users written to the projection; the outcome is ok or failed.", "outcome"
+        )
+        self._projected, self._not_projected = users.labels("ok"), users.labels("failed")
+        self._projection_waiting = book.gauge(
+            "adsum_projection_waiting", "Users whose present state is not yet in the projection."
+        )
+        self._projection_lag = book.gauge(
+            "adsum_projection_lag_seconds", "For how long the oldest of them has waited; 0 if none does."
+        )
 
     def _add_presence(self, book: _Book) -> None:
         self._users_online = book.gauge(
@@ -251,6 +264,17 @@ class PrometheusMeter:
 
     def _add_feed(self, book: _Book) -> None:
         self._gaps = book.counter("adsum_feed_gaps_total", "Holes found in the feed of changes, each caught up with.")
+        self._feed_lost = _Counters(
+            book.counter(
+                "adsum_feed_lost_total",
+                "How often a consumer of the feed (by role) found that changes it had not seen are no longer kept.",
+                "role",
+            ),
+            ("webhooks", "projection"),
+        )
+        self._owned = book.gauge(
+            "adsum_owned_partitions", "Partitions whose changes this node consumes in a role.", "role"
+        )
         self._frames = book.counter("adsum_push_frames_total", "Frames pushed to watchers.")
         self._merged = book.counter(
             "adsum_push_merged_total",
@@ -258,6 +282,15 @@ class PrometheusMeter:
         )
         self._watches = book.gauge("adsum_watches", "Pairs of a connection or subscriber here and a user it watches.")
         self._watched = book.gauge("adsum_watched_users", "Users watched by somebody here.")
+        self._hot = book.gauge(
+            "adsum_hot_users", "Users kept in memory because they were asked for lately, not counting the watched."
+        )
+        lookups = book.counter(
+            "adsum_user_lookups_total",
+            "Users whose state was asked for, by queries and by new watches, and where it came from.",
+            "source",
+        )
+        self._hits, self._misses = lookups.labels("memory"), lookups.labels("store")
 
     @property
     def docs(self) -> Sequence[MetricDoc]:
@@ -305,9 +338,20 @@ class PrometheusMeter:
         self._renewals.add("tried")
         self._renewals.add("succeeded" if ok else "failed")
 
+    def lookups(self, hits: int, misses: int) -> None:
+        """Users asked for, known here and not."""
+        if hits:
+            self._hits.inc(hits)
+        if misses:
+            self._misses.inc(misses)
+
     def feed_gap(self) -> None:
         """The feed of a partition had a hole."""
         self._gaps.inc()
+
+    def feed_lost(self, role: str) -> None:
+        """Entries that a consumer had not seen are no longer kept."""
+        self._feed_lost.add(role)
 
     def pushed(self, frames: int, merged: int) -> None:
         """Frames pushed, and changes merged."""
@@ -319,6 +363,10 @@ class PrometheusMeter:
         """A webhook's outcome."""
         self._webhooks.add(outcome)
 
+    def projected(self, users: int, *, ok: bool) -> None:
+        """One write of the projection."""
+        (self._projected if ok else self._not_projected).inc(users)
+
     def loop_lag(self, seconds: float) -> None:
         """How late a timer of the event loop came."""
         self._lag.observe(seconds)
@@ -328,7 +376,12 @@ class PrometheusMeter:
         self._workers.observe(snapshot)
         self._watches.set(snapshot.watches)
         self._watched.set(snapshot.watched_users)
+        self._hot.set(snapshot.hot_users)
         self._webhooks_waiting.set(snapshot.hooks_waiting)
+        for role, partitions in snapshot.owned_partitions.items():
+            self._owned.labels(role).set(partitions)
+        self._projection_waiting.set(snapshot.projection_waiting)
+        self._projection_lag.set(snapshot.projection_lag_ms / 1000)
         self._users_online.set(math.nan if census is None else census.online)
         self._users_by_platform.clear()
         if census is not None:

@@ -11,7 +11,8 @@ No error's text holds any part of a token.
 
 import hmac
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
@@ -36,8 +37,11 @@ MAX_TOKEN_BYTES: Final = 8192
 DIGEST_BYTES: Final = 16
 
 _ALGORITHM: Final = "HS256"
-_USUAL_START: Final = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').decode() + "."
+_USUAL_START: Final = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}') + b"."
 """How tokens of OpenIM (golang-jwt) and of PyJWT begin; 27 bytes need no padding."""
+
+_TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 
 _FOREVER_S: Final = 2.0**40
 """About 35,000 years: later moments, which a claim may name, become this one."""
@@ -90,6 +94,7 @@ class JwtAuthenticator:
             self._key = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
         except InvalidKeyError:
             raise ArgumentError("the secret cannot be an HS256 key: it is empty, or a key of another kind") from None
+        self._mac = hmac.new(self._key, digestmod="sha256")
         self._jws = PyJWS(algorithms=())
         self._jws.register_algorithm(_ALGORITHM, _Hs256())
         self._leeway_s = leeway_ms / 1000
@@ -102,12 +107,16 @@ class JwtAuthenticator:
         `TokenUnknown` (1505) for another signature or algorithm, `TokenExpired`
         (1501) and `TokenNotValidYet` (1504). A token without `exp` never expires.
         """
-        claims = self._claims(token)
+        try:
+            raw = token.encode("ascii")
+        except UnicodeEncodeError:
+            raise TokenMalformed("the token is not a JWT") from None
+        claims = self._claims(raw)
         self._check_times(claims)
         return Identity(
             user_id=claims.user_id,
             platform_id=claims.platform_id,
-            digest=blake2b(token.encode(), digest_size=DIGEST_BYTES).digest(),
+            digest=blake2b(raw, digest_size=DIGEST_BYTES).digest(),
             expires_ms=0 if claims.exp is None else int(min(claims.exp, _FOREVER_S) * 1000),
         )
 
@@ -118,11 +127,9 @@ class JwtAuthenticator:
         claims = {"UserID": user_id, "PlatformID": platform_id, "exp": now_s - -ttl_ms // 1000, "iat": now_s}
         return self._jws.encode(msgspec.json.encode(claims), self._key, _ALGORITHM)
 
-    def _claims(self, token: str) -> _Claims:
+    def _claims(self, token: bytes) -> _Claims:
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenMalformed(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
-        if not token.isascii():
-            raise TokenMalformed("the token is not a JWT")
         try:
             claims = _decode_claims(self._payload(token))
         except InvalidSignatureError:
@@ -137,17 +144,20 @@ class JwtAuthenticator:
             raise TokenMalformed("the token's UserID is empty")
         return claims
 
-    def _payload(self, token: str) -> bytes:
+    def _payload(self, token: bytes) -> bytes:
         """The payload of a token whose signature is good; what else it is, the library finds out."""
-        signed, _, signature = token.rpartition(".")
+        signed, _, signature = token.rpartition(b".")
         if signed.startswith(_USUAL_START) and hmac.compare_digest(signature, self._sign(signed)):
             # Two signs of padding are enough for every length, and more than needed are ignored.
-            return urlsafe_b64decode(signed[len(_USUAL_START) :] + "==")
+            return a2b_base64(signed[len(_USUAL_START) :].translate(_FROM_URL_SAFE) + b"==")
         payload: bytes = self._jws.decode(token, self._key, (_ALGORITHM,))
         return payload
 
-    def _sign(self, signed: str) -> str:
-        return urlsafe_b64encode(hmac.digest(self._key, signed.encode(), "sha256")).decode().rstrip("=")
+    def _sign(self, signed: bytes) -> bytes:
+        """The signature as it stands in a token: in base64 of the URL-safe alphabet, unpadded."""
+        mac = self._mac.copy()
+        mac.update(signed)
+        return b2a_base64(mac.digest(), newline=False).translate(_TO_URL_SAFE, b"=")
 
     def _check_times(self, claims: _Claims) -> None:
         now_s = self._now()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
-from adsum.adapters.listener import listening_sockets
+from adsum.adapters.listener import listening_sockets, most_files
 from adsum.core.session import POLICY_VIOLATION, Session
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import AdsumError, FrameError, InternalError, TooManyConnections
@@ -57,6 +57,9 @@ If we hung up while it still sends, the system would take back what it has not r
 MAX_DISCARDED_BYTES = 1_048_576
 """Of what it still sends then; a client that sends more is dropped at once."""
 
+SPARE_FILES = 64
+"""File descriptors that connections leave to the rest of the process: the store, probes, calls."""
+
 TICKS = 8
 """Turns of the wheel in a handshake's time, which may last one of them longer."""
 
@@ -79,6 +82,7 @@ class WsServer:
         self._options = options
         self.handshake_timeout_ms = options.handshake_timeout_ms
         self._servers: list[asyncio.Server] = []
+        self._files = 0.0
         self._tick_ms = max(1, options.handshake_timeout_ms // TICKS)
         self._guests: Wheel[_Guest] = Wheel(self._tick_ms, 0)
         self._timer: asyncio.TimerHandle | None = None
@@ -89,7 +93,8 @@ class WsServer:
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
         loop = asyncio.get_running_loop()
-        sockets = await listening_sockets(host, port, self._turned_away, shared=shared)
+        self._files = most_files() - SPARE_FILES
+        sockets = await listening_sockets(host, port, shared=shared)
         for sock in sockets:
             server = await loop.create_server(lambda: _Guest(self), sock=sock, backlog=self._options.backlog)
             self._servers.append(server)
@@ -100,9 +105,6 @@ class WsServer:
         """Listen no longer; connections stay."""
         for server in self._servers:
             server.close()
-
-    def _turned_away(self) -> None:
-        self._gateway.refused(TooManyConnections("this process has no file descriptor left"))
 
     # Guests: connections that are not open yet, or never will be
 
@@ -127,6 +129,7 @@ class WsServer:
         """Answer a handshake: with a connection, which is open then, or None for a refusal."""
         query = request.query
         try:
+            self._check_files(transport)
             handshake = parse_handshake(query, {"compression": request.header(b"compression") or ""}, self._platforms)
             session = self._gateway.admit(handshake, request.header(b"origin"))
         except AdsumError as error:
@@ -141,6 +144,10 @@ class WsServer:
         self._gateway.refused(refusal)
         transport.write(_refusal(request, refusal_body(refusal), as_frame=wants_text_outcome(query)))
         return None
+
+    def _check_files(self, transport: asyncio.Transport) -> None:
+        if transport.get_extra_info("socket").fileno() >= self._files:
+            raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
 
     def reject(self, error: UpgradeError, transport: asyncio.Transport) -> None:
         """Answer a request that opens no WebSocket."""
@@ -241,6 +248,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._gateway.opened(self._session, self)
         except Exception:
+            log.exception("opening a connection failed")
             self._defect()
         if received:
             self.data_received(received)
@@ -256,6 +264,7 @@ class _Connection(asyncio.Protocol):
             if not self._transport.is_closing():
                 self._transport.write_eof()
         except Exception:
+            log.exception("reading a connection failed")
             self._defect()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -324,7 +333,6 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     def _defect(self) -> None:
-        """Log what went wrong in our own callback, and end the connection."""
-        log.exception("a connection failed")
+        """Something is wrong in our own callbacks: end the connection."""
         self.close(INTERNAL_ERROR, "this failed here, and the log says why")
         self._transport.close()

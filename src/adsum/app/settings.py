@@ -64,6 +64,7 @@ _WRITER = "Writing to the store"
 _WATCH = "Watching"
 _CALLS = "Calls"
 _HOOKS = "Webhooks"
+_OPENIM = "OpenIM's keys in Redis"
 _LOG = "Log"
 
 _MS = values.number(1, 86_400_000)
@@ -213,6 +214,19 @@ class Settings:
     max_subscribers: int = setting(_WATCH, _COUNT, 100_000, "Most users who watch through the gRPC subscription calls.")
 
     max_users_per_call: int = setting(_CALLS, values.number(1, 1_000_000), 10_000, "Most users in one call.")
+    query_cache_users: int = setting(
+        _CALLS,
+        values.number(0, 10_000_000),
+        50_000,
+        "Most users kept in memory because they were asked for lately, besides those who are watched; 0: none.",
+    )
+    stale_queries: bool = setting(
+        _CALLS,
+        values.switch(),
+        False,
+        "Whether a query for users who are all in memory is answered with what was known last when the store does "
+        "not answer. Otherwise it fails.",
+    )
     page_size: int = setting(
         _CALLS, values.number(1, 100_000), 1_000, "About how many users a page of the listing has."
     )
@@ -228,10 +242,18 @@ class Settings:
     webhook_retry_min_ms: int = setting(_HOOKS, _MS, 200, "First wait before the next try; it doubles.")
     webhook_retry_max_ms: int = setting(_HOOKS, _MS, 30_000, "Longest wait before the next try.")
     webhook_queue: int = setting(
-        _HOOKS, _COUNT, 100_000, "Most events waiting; past it the newest are dropped, counted and logged."
+        _HOOKS, _COUNT, 100_000, "With so many events waiting no more are read of the feed until half are told."
     )
     webhook_concurrency: int = setting(
         _HOOKS, values.number(1, 1_024), 16, "Most webhooks under way at once; one user's go one after another."
+    )
+
+    projection_url: str = setting(
+        _OPENIM,
+        values.redis_url(),
+        "",
+        "Where OpenIM's other services read presence: a Redis, in the forms of `store`, into which it is copied under "
+        "OpenIM's keys. Empty: off.",
     )
 
     log_level: str = setting(_LOG, values.choice("debug", "info", "warning", "error"), "info", "What is logged.")

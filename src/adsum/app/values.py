@@ -199,6 +199,20 @@ def store_url() -> Kind[str]:
     return Kind("URL", "`memory:`, `redis://…`, `redis+cluster://…`, `redis+sentinel://…`", read, private=True)
 
 
+def redis_url() -> Kind[str]:
+    """The URL of a Redis or Valkey, or nothing."""
+
+    def read(raw: object) -> str:
+        try:
+            if raw != "":
+                parse_store_url(raw if isinstance(raw, str) else "")
+        except ArgumentError as error:
+            raise ValueError(f"must be a Redis URL, or empty for none; {error.detail}") from None
+        return str(raw)
+
+    return Kind("URL", "`redis://…`, `redis+cluster://…`, `redis+sentinel://…`, or empty", read, private=True)
+
+
 _SHOWN_CHARACTERS = 120
 
 

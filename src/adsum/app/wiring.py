@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adsum.adapters.clock import SystemClock
@@ -14,9 +15,12 @@ from adsum.adapters.hooks import HttpHookSink
 from adsum.adapters.http import Check, HttpServer, Metrics, Readiness
 from adsum.adapters.memory import MemoryStore
 from adsum.adapters.metrics import LoopLag, MetricsPage, PrometheusMeter
+from adsum.adapters.redis.projection import RedisProjection
+from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.store import RedisOptions, RedisStore
 from adsum.adapters.redis.url import parse_store_url
-from adsum.adapters.rpc.server import RpcLimits, RpcServer
+from adsum.adapters.rpc.method import RpcLimits
+from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.adapters.ws import WsOptions, WsServer
@@ -27,14 +31,16 @@ from adsum.core.registry import Registry
 from adsum.core.writer import Writer, WriterOptions
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PlatformRegistry, parse_platforms
-from adsum.domain.presence import FeedEntry
 from adsum.ports import Clock, FeedListener, Meter, Snapshot, Store
+from adsum.service.consumer import ConsumerOptions, FeedConsumer
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
 from adsum.service.keeper import Keeper, KeeperOptions
 from adsum.service.logins import Logins
 from adsum.service.presence import Presence, PresenceLimits
+from adsum.service.projection import Projector, ProjectorOptions
 from adsum.service.relay import Relay
+from adsum.service.states import States
 from adsum.service.watching import Watching, WatchingLimits
 from adsum.service.webhooks import WebhookOptions, Webhooks
 
@@ -58,6 +64,8 @@ class Parts:
     gateway: Gateway
     presence: Presence
     webhooks: Webhooks | None
+    projector: Projector | None
+    consumers: Sequence[FeedConsumer]
     ws: WsServer
     rpc: RpcServer
     readiness: Readiness
@@ -86,7 +94,17 @@ def build(settings: Settings, secret: str) -> Parts:
         now_ms = clock.monotonic_ms()
         ages = [now_ms - flight.taken_ms if flight else 0 for flight in writer.flights]
         waiting = webhooks.waiting if webhooks else 0
-        return Snapshot(writer.dirty_users, ages, watching.table.links, len(watching.table), waiting)
+        return Snapshot(
+            writer.dirty_users,
+            ages,
+            states.table.links,
+            states.table.watched_users,
+            states.table.hot_users,
+            waiting,
+            {consumer.role: len(consumer.owned) for consumer in consumers},
+            projector.waiting if projector else 0,
+            projector.lag_ms if projector else 0,
+        )
 
     meter = PrometheusMeter()
     ledger = LoginLedger(LoginPolicy(settings.login_policy), platforms, registry)
@@ -100,29 +118,35 @@ def build(settings: Settings, secret: str) -> Parts:
         random.random,
         lambda batch, told_ms: logins.written(batch, told_ms),
     )
+    states = States(store, lambda: relay.sound(), meter, settings.query_cache_users)
     watching = Watching(
-        store,
+        states,
         registry.sessions,
         meter,
         WatchingLimits(settings.max_subscribers, settings.max_watched_per_subscriber, settings.max_watches),
     )
     webhooks = _webhooks(settings, platforms, clock, meter)
     logins = Logins(ledger, flusher, store.partitions, lambda session: gateway.kick(session))
-    listeners: list[FeedListener] = [watching.on_feed, logins.on_feed]
-    if webhooks:
-        listeners.append(_of_process(process, webhooks.on_feed))
+    listeners: list[FeedListener] = [states.on_feed, logins.on_feed]
+    consumers: list[FeedConsumer] = []
+    projector = _projector(settings, store, clock, meter)
 
     async def resync(partition: int, *, restarted: bool) -> None:
+        await states.resync(partition, restarted=restarted)
+        # Not before: others who tell again as well must find this node listening.
         logins.missed(partition)
-        await watching.resync(partition, restarted=restarted)
+
+    def interrupted() -> None:
+        relay.read_lost(states.interrupted())
+        # Whatever the store has lost: a new name and everything written again mends it.
+        flusher.lease_lost.set()
 
     relay = Relay(
         store,
         listeners,
         resync,
         meter,
-        # Whatever the store has lost: a new name and everything written again mends it.
-        interrupted=flusher.lease_lost.set,
+        interrupted=interrupted,
         # By then every living node has found out, by a write or a renewal, and written.
         grace_ms=settings.lease_ttl_ms * 2 // 3,
     )
@@ -135,6 +159,11 @@ def build(settings: Settings, secret: str) -> Parts:
         OpIds(process),
         next_op_id,
     )
+    if webhooks:
+        consumers.append(FeedConsumer("webhooks", store, keeper, webhooks, meter, ConsumerOptions()))
+    if projector:
+        consumers.append(FeedConsumer("projection", store, keeper, projector, meter, ConsumerOptions()))
+    listeners += [consumer.on_feed for consumer in consumers]
     gateway = Gateway(
         ledger,
         flusher,
@@ -149,20 +178,26 @@ def build(settings: Settings, secret: str) -> Parts:
     )
     presence = Presence(
         store,
+        states,
         watching,
         platforms,
-        PresenceLimits(settings.max_user_id_bytes, settings.max_users_per_call, settings.page_size),
+        PresenceLimits(
+            settings.max_user_id_bytes, settings.max_users_per_call, settings.page_size, settings.stale_queries
+        ),
         next_op_id,
     )
     gate = AdminGate(authenticator, frozenset(settings.admins)) if settings.grpc_require_admin else None
     request_bytes = max(RpcLimits().max_request_bytes, settings.max_users_per_call * BYTES_A_USER)
 
     async def readiness() -> dict[str, Check]:
+        # What others read elsewhere is no reason to send nobody here: it is only shown.
+        copy = {"projection": Check(ok=True, text=projector.trouble or "written")} if projector else {}
         return {
             "gateway": Check(not gateway.draining, "draining" if gateway.draining else "accepting connections"),
             "store": Check(not keeper.trouble, keeper.trouble or "answers"),
             "lease": Check(keeper.held, "held" if keeper.held else "not renewed in time"),
             "feed": Check(not relay.behind, f"catching up with {relay.behind} partitions" if relay.behind else "whole"),
+            **copy,
         }
 
     metrics = MetricsPage(meter, platforms, store.census, snapshot)
@@ -179,6 +214,8 @@ def build(settings: Settings, secret: str) -> Parts:
         gateway=gateway,
         presence=presence,
         webhooks=webhooks,
+        projector=projector,
+        consumers=consumers,
         ws=WsServer(gateway, platforms, WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes)),
         rpc=RpcServer(UserService(presence, meter, gate), RpcLimits(max_request_bytes=request_bytes)),
         readiness=readiness,
@@ -188,14 +225,12 @@ def build(settings: Settings, secret: str) -> Parts:
     )
 
 
-def _of_process(process: str, listener: FeedListener) -> FeedListener:
-    """The listener, for what this process wrote: every node hears all changes, and one of them must tell each."""
-
-    def own(entry: FeedEntry) -> None:
-        if entry.op_id.startswith(f"{process}-"):
-            listener(entry)
-
-    return own
+def _projector(settings: Settings, store: Store, clock: Clock, meter: Meter) -> Projector | None:
+    if not settings.projection_url:
+        return None
+    links = LinkOptions(settings.store_timeout_ms, settings.retry_min_ms, settings.retry_max_ms)
+    projection = RedisProjection(parse_store_url(settings.projection_url), links)
+    return Projector(store, projection, clock, meter, ProjectorOptions(), random.random)
 
 
 def _store(settings: Settings, clock: Clock) -> Store:

@@ -5,16 +5,14 @@ from collections.abc import AsyncIterator
 
 import click
 
-from adsum.app.settings import Settings
 from adsum.cli.options import (
     check_users,
     client_settings,
     examples,
     grpc_options,
-    grpc_target,
     json_option,
     known_platforms,
-    own_token,
+    rpc_client,
 )
 from adsum.cli.output import StatusPrinter, say, say_json
 from adsum.client.rpc import RpcClient
@@ -39,7 +37,7 @@ def status(
     printer = StatusPrinter(known_platforms(settings))
 
     async def ask() -> list[UserStatus]:
-        async with _client(settings, grpc, token) as client:
+        async with rpc_client(settings, grpc, token) as client:
             return await client.statuses(users)
 
     statuses = asyncio.run(ask())
@@ -63,7 +61,7 @@ def online(
 
     async def walk() -> int:
         found = 0
-        async with _client(settings, grpc, token) as client:
+        async with rpc_client(settings, grpc, token) as client:
             async for page in _each_once(client):
                 if not count:
                     _print_page(printer, page, first=not found, as_json=as_json)
@@ -93,10 +91,3 @@ def _print_page(printer: StatusPrinter, page: list[UserStatus], *, first: bool, 
         return
     for user in page:
         say_json(**printer.fields(user))
-
-
-def _client(settings: Settings, grpc: str | None, token: str | None) -> RpcClient:
-    if token is None and settings.grpc_require_admin and settings.admins:
-        # Whoever has the service's own settings may ask as its administrator.
-        token = own_token(settings, settings.admins[0], next(iter(known_platforms(settings))))
-    return RpcClient(grpc_target(settings, grpc), token)

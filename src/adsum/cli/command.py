@@ -20,6 +20,7 @@ from adsum.cli.demo import demo
 from adsum.cli.live import connect, watch
 from adsum.cli.options import examples
 from adsum.cli.serve import serve
+from adsum.cli.takeover import import_
 from adsum.cli.token import token
 from adsum.cli.worker import worker
 from adsum.client.errors import ClientError
@@ -60,7 +61,7 @@ def commands(*, debug: bool) -> None:  # the group reads it
     """Adsum: who is online, and on which platforms."""
 
 
-for _command in (serve, worker, demo, token, connect, watch, status, online):
+for _command in (serve, worker, demo, token, connect, watch, status, online, import_):
     commands.add_command(_command)
 
 

@@ -14,6 +14,7 @@ from adsum.adapters.tokens import JwtAuthenticator
 from adsum.app import config, values
 from adsum.app.settings import Settings
 from adsum.app.values import Address
+from adsum.client.rpc import RpcClient
 from adsum.domain.errors import ArgumentError
 from adsum.domain.platforms import Platform, PlatformRegistry, parse_platforms
 
@@ -158,6 +159,14 @@ def ws_url(settings: Settings, ws: str | None) -> str:
 def grpc_target(settings: Settings, grpc: str | None) -> str:
     """Where to call."""
     return str(_reachable(settings.grpc, grpc, "--grpc"))
+
+
+def rpc_client(settings: Settings, grpc: str | None, token: str | None) -> RpcClient:
+    """A client of the gRPC port; made on the loop that uses it."""
+    if token is None and settings.grpc_require_admin and settings.admins:
+        # Whoever has the service's own settings may ask as its administrator.
+        token = own_token(settings, settings.admins[0], next(iter(known_platforms(settings))))
+    return RpcClient(grpc_target(settings, grpc), token)
 
 
 def _reachable(configured: Address, given: str | None, flag: str) -> Address:

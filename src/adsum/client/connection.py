@@ -18,12 +18,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from picows import WSHandshakeError, ws_connect
-from picows.common import WSError
-
+from adsum.client.dial import Refused, dial
 from adsum.client.errors import ClientError, ServerError, Unreachable
 from adsum.client.link import Link
-from adsum.client.protocol import MAX_FRAME_BYTES, ClientProtocol, Kicked, Login, Push, refusal, watch_portions
+from adsum.client.protocol import ClientProtocol, Kicked, Login, Push, refusal, watch_portions
 from adsum.client.state import Closed, Event, Inbox, Lost, Restored, Watchlist
 from adsum.core.backoff import backoff_ms
 from adsum.core.opids import OpIds
@@ -127,17 +125,17 @@ class Connection:
         separator = "&" if "?" in self._url else "?"
         url = f"{self._url}{separator}{self._login.query(self._next_operation_id())}"
         try:
-            await ws_connect(lambda: link, url, websocket_handshake_timeout=HANDSHAKE_S, max_frame_size=MAX_FRAME_BYTES)
-        except WSHandshakeError as error:
-            raise refusal(error.raw_body or b"") or Unreachable(f"no such service there: {error}") from None
+            await dial(link, url, HANDSHAKE_S)
+        except Refused as error:
+            raise refusal(error.body) or Unreachable(f"no such service there: {error}") from None
         except TimeoutError:
             raise Unreachable(f"{self._url} did not answer within {HANDSHAKE_S} s") from None
         except OSError as error:
             # asyncio puts its own text over the system's in these.
             system = os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else error.strerror
             raise Unreachable(f"{self._url} cannot be reached: {system or error}") from None
-        except WSError:
-            # Its text has the whole URL, token included.
+        except ValueError:
+            # Its text may have a part of the URL, where the token is.
             raise Unreachable(f"{self._url} is not a WebSocket URL") from None
         if not link.alive:
             raise Unreachable(f"{self._url} closed the connection during the handshake")
@@ -170,7 +168,7 @@ class Connection:
             for data in watch_portions(self._watchlist.users):
                 for status in self._watchlist.add(decode_tips(await link.ask(Op.WATCH, data))):
                     self._tell(status)
-            link.transport()
+            link.check_alive()
         except BaseException:
             link.abort()
             raise

@@ -1,4 +1,4 @@
-"""One WebSocket connection of a client: picows's callbacks on one side, the protocol on the other.
+"""One WebSocket connection of a client: asyncio's callbacks on one side, the protocol on the other.
 
 Invariant: every request ends, with its answer, an error or a time limit, and the
 owner hears of the end of the connection once.
@@ -6,23 +6,33 @@ owner hears of the end of the connection once.
 
 import asyncio
 import contextlib
-import logging
+import secrets
 from typing import Protocol
-
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from adsum.client.errors import Unreachable
 from adsum.client.protocol import MAX_FRAME_BYTES, Answer, Beat, ClientProtocol, Kicked, Push
 from adsum.domain.errors import DataError, FrameError
 from adsum.wire.heartbeat import answer_heartbeat
 from adsum.wire.messages import Op
-
-# picows logs whole requests, tokens included, at its lower levels.
-logging.getLogger("picows").setLevel(logging.CRITICAL)
+from adsum.wire.websocket import (
+    BINARY,
+    CLOSE,
+    INVALID_DATA,
+    NO_CODE,
+    PING,
+    PONG,
+    TEXT,
+    FrameReader,
+    client_frame,
+    goodbye,
+    goodbye_code,
+    goodbye_reason,
+)
 
 ANSWER_S = 10
 GOODBYE_S = 2
 
+NORMAL_CLOSURE = 1000
 ABNORMAL_CLOSURE = 1006
 """What RFC 6455 calls the end of a connection without a goodbye."""
 
@@ -43,16 +53,17 @@ class Owner(Protocol):
         ...
 
 
-class Link(WSListener):
-    """One WebSocket connection: picows's listener on one side, the protocol on the other."""
+class Link(asyncio.Protocol):
+    """One WebSocket connection: asyncio's protocol on one side, the client's on the other."""
 
     def __init__(self, owner: Owner, protocol: ClientProtocol, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self._protocol = protocol
         self._loop = loop
-        self._transport: WSTransport | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader(MAX_FRAME_BYTES, masked=False)
         self._answers: dict[str, asyncio.Future[bytes]] = {}
-        self._parts = bytearray()
+        self._said_goodbye = False
         self._close = (ABNORMAL_CLOSURE, "the connection was lost")
         self._gone = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -62,19 +73,18 @@ class Link(WSListener):
         """Whether frames can be sent."""
         return self._transport is not None
 
-    def transport(self) -> WSTransport:
-        """Where to send frames; raises `Unreachable` if the connection has ended."""
+    def check_alive(self) -> None:
+        """Raise `Unreachable` if the connection has ended."""
         if self._transport is None:
             raise Unreachable(self._close[1])
-        return self._transport
 
     async def ask(self, op: Op, data: bytes = b"") -> bytes:
         """Send a request; the data of its answer. Raises `ServerError` or `Unreachable`."""
-        transport = self.transport()
+        self.check_alive()
         msg_incr, frame = self._protocol.ask(op, data)
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._answers[msg_incr] = answer
-        transport.send(WSMsgType.BINARY, frame)
+        self._send(BINARY, frame)
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await answer
@@ -86,8 +96,7 @@ class Link(WSListener):
 
     async def close(self) -> None:
         """Say goodbye, wait a little for the answer, end."""
-        if self._transport is not None:
-            self._goodbye(WSCloseCode.OK)
+        self._goodbye(NORMAL_CLOSURE)
         await self.gone()
 
     async def gone(self) -> None:
@@ -100,16 +109,18 @@ class Link(WSListener):
     def abort(self) -> None:
         """End without a goodbye."""
         if self._transport is not None:
-            self._transport.disconnect(graceful=False)
+            self._transport.abort()
 
-    # From picows
+    # From asyncio
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is complete."""
+    def connected(self, transport: asyncio.Transport, received: bytes) -> None:
+        """The handshake is complete, and these bytes came after it."""
         self._transport = transport
         self._arm()
+        if received:
+            self.data_received(received)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows's signature
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The connection has ended."""
         self._transport = None
         if self._timer is not None:
@@ -121,55 +132,36 @@ class Link(WSListener):
             self._gone.set_result(None)
         self._owner.lost(self, *self._close)
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """A frame came; pings are answered by picows."""
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
         self._protocol.heard(self._now_ms())
-        kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            self._closing(transport, frame)
-        elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
-            self._message(kind, frame)
+        try:
+            for opcode, payload in self._reader.feed(data):
+                self._take(opcode, payload)
+        except DataError as error:
+            code = error.close_code if isinstance(error, FrameError) else INVALID_DATA
+            self._fail(code, f"the server sent what cannot be read: {error.detail}")
 
-    def pause_writing(self) -> None:
-        """A client writes little: what it writes may wait in the transport."""
-
-    def resume_writing(self) -> None:
-        """As above."""
-
-    def _message(self, kind: WSMsgType, frame: WSFrame) -> None:
-        if kind == WSMsgType.TEXT:
-            self._heartbeat(frame.get_payload_as_bytes())
-            return
-        self._parts += frame.get_payload_as_memoryview()
-        if len(self._parts) > MAX_FRAME_BYTES:
-            self._fail(WSCloseCode.MESSAGE_TOO_BIG, f"the server sent more than {MAX_FRAME_BYTES} bytes in a message")
-        elif frame.fin:
-            whole, self._parts = bytes(self._parts), bytearray()
-            self._binary(whole)
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == BINARY:
+            self._binary(payload)
+        elif opcode == TEXT:
+            reply = answer_heartbeat(payload)
+            if reply is not None:
+                self._send(TEXT, reply)
+        elif opcode == PING:
+            self._send(PONG, payload)
+        elif opcode == CLOSE:
+            self._closing(payload)
 
     def _binary(self, payload: bytes) -> None:
-        try:
-            event = self._protocol.receive(payload)
-        except DataError as error:
-            code = error.close_code if isinstance(error, FrameError) else WSCloseCode.INVALID_TEXT.value
-            self._fail(WSCloseCode(code), f"the server sent what cannot be read: {error.detail}")
-            return
-        match event:
-            case Answer():
-                self._answered(event)
-            case Push():
-                self._owner.pushed(event)
+        match self._protocol.receive(payload):
+            case Answer() as answer:
+                self._answered(answer)
+            case Push() as push:
+                self._owner.pushed(push)
             case Kicked():
                 self._owner.kicked()
-
-    def _heartbeat(self, payload: bytes) -> None:
-        try:
-            reply = answer_heartbeat(payload)
-        except FrameError as error:
-            self._fail(WSCloseCode(error.close_code), f"the server sent what cannot be read: {error.detail}")
-            return
-        if reply is not None and self._transport is not None:
-            self._transport.send(WSMsgType.TEXT, reply)
 
     def _answered(self, answer: Answer) -> None:
         future = self._answers.get(answer.msg_incr)
@@ -180,23 +172,29 @@ class Link(WSListener):
         else:
             future.set_result(answer.data)
 
-    def _closing(self, transport: WSTransport, frame: WSFrame) -> None:
-        code = frame.get_close_code()
-        if not transport.is_close_frame_sent:
-            reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
-            self._close = (code.value, reason or f"closed with code {code.value}")
-            transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)
-        transport.disconnect()
+    def _closing(self, payload: bytes) -> None:
+        code = goodbye_code(payload)
+        if not self._said_goodbye:
+            self._close = (code, goodbye_reason(payload) or f"closed with code {code}")
+            self._goodbye(NORMAL_CLOSURE if code == NO_CODE else code)
+        if self._transport is not None:
+            self._transport.close()
 
-    def _fail(self, code: WSCloseCode, reason: str) -> None:
+    def _fail(self, code: int, reason: str) -> None:
         """The server cannot be understood."""
-        self._close = (code.value, reason)
+        self._close = (code, reason)
         self._goodbye(code)
-        self.abort()
+        if self._transport is not None:
+            self._transport.close()
 
-    def _goodbye(self, code: WSCloseCode) -> None:
-        if self._transport is not None and not self._transport.is_close_frame_sent:
-            self._transport.send_close(code)
+    def _goodbye(self, code: int) -> None:
+        if not self._said_goodbye:
+            self._send(CLOSE, goodbye(code))
+            self._said_goodbye = True
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        if self._transport is not None and not self._said_goodbye:
+            self._transport.write(client_frame(opcode, payload, secrets.token_bytes(4)))
 
     # Heartbeats
 
@@ -211,7 +209,7 @@ class Link(WSListener):
             self._close = (ABNORMAL_CLOSURE, "the server has gone silent")
             self.abort()
             return
-        self._transport.send_ping(b"adsum")
+        self._send(PING, b"adsum")
         self._arm()
 
     def _now_ms(self) -> int:

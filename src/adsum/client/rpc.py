@@ -6,7 +6,7 @@ nobody.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -78,6 +78,13 @@ class RpcClient:
         status = ONLINE if online else OFFLINE
         request = pb.setUserStatusReq(userID=user_id, platformID=platform_id, status=status)
         await self._call("setUserStatus", request, pb.setUserStatusResp.FromString)
+
+    async def set_online(self, users: Mapping[str, Iterable[int]]) -> None:
+        """Hold users online on these platforms until the service's deadline for such holds."""
+        status = [pb.userOnlineStatus(userID=user_id, online=platforms) for user_id, platforms in users.items()]
+        await self._call(
+            "setUserOnlineStatus", pb.setUserOnlineStatusReq(status=status), pb.setUserOnlineStatusResp.FromString
+        )
 
     async def subscribe(self, subscriber: str, user_ids: Iterable[str]) -> list[UserStatus]:
         """Have changes of these users pushed to all connections of the subscriber; their present state."""

@@ -53,20 +53,20 @@ class Course:
             self.behind = True
         return not self.behind
 
-    def look(self, version: int) -> None:
-        """Compare with the partition's version in the store.
+    def look(self, version: int) -> bool:
+        """Compare with the partition's version in the store; whether something is missing.
 
         One that was there at the last look too, and has not arrived since, is not on its
         way: it was lost, or the store has another past.
         """
-        if not self.behind and version == self._looked and version != self.position:
-            self.reach(version)
-        self._looked = version
+        again, self._looked = version == self._looked, version
+        return again and self.reach(version)
 
-    def reach(self, version: int) -> None:
-        """Have everything up to this version handed over."""
+    def reach(self, version: int) -> bool:
+        """Have everything up to this version handed over; whether something is missing."""
         self._newest = max(self._newest, version)
         self.behind = self.behind or version != self.position
+        return self.behind
 
     def hand(self, version: int) -> None:
         """Note an entry handed over."""

@@ -1,11 +1,11 @@
 """Deliveries in order: what waits, what may go now, what is tried again and when.
 
-Deliveries of one user go one after another, in the order they were offered; users
+Deliveries of one user go one after another, in the order they were added; users
 do not wait for each other. What cannot be delivered is tried again after a pause
 that doubles; meanwhile the same user's later ones wait.
 
-Invariant: each offered item is, exactly once, refused, finished, given up, or
-among the at most `capacity` that are still here.
+Invariant: each added item is, exactly once, finished, given up, or among those that
+are still here. How many that may be is for those to say who add.
 """
 
 from collections import deque
@@ -21,12 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class HookQueueOptions:
-    """`capacity` items here in all, `concurrency` of them in flight, each tried `max_attempts` times.
+    """`concurrency` items in flight, each tried `max_attempts` times.
 
     Pauses between tries double from `retry_min_ms` up to `retry_max_ms`.
     """
 
-    capacity: int
     concurrency: int
     max_attempts: int
     retry_min_ms: int
@@ -51,7 +50,7 @@ class Taken(NamedTuple, Generic[T]):
 
 
 class HookQueue(Generic[T]):
-    """A bounded queue, in order per user. Every operation is O(log n) or better, amortised."""
+    """A queue, in order per user. Every operation is O(log n) or better, amortised."""
 
     def __init__(self, options: HookQueueOptions) -> None:
         self._options = options
@@ -72,17 +71,14 @@ class HookQueue(Generic[T]):
         """Items taken and neither finished nor put back."""
         return len(self._flying)
 
-    def offer(self, user_id: str, item: T) -> bool:
-        """Add an item behind the user's others; False, and nothing added, if the queue is full."""
-        if self._size >= self._options.capacity:
-            return False
+    def add(self, user_id: str, item: T) -> None:
+        """Add an item behind the user's others."""
         self._size += 1
         line = self._lines.get(user_id)
         if line is None:
             line = self._lines[user_id] = _Line()
             self._ready.append(user_id)
         line.items.append(item)
-        return True
 
     def take(self, now_ms: int) -> Taken[T] | None:
         """The next item to try, which is in flight from now; None if none may go now.
@@ -113,13 +109,12 @@ class HookQueue(Generic[T]):
             del self._lines[user_id]
 
     def retry(self, user_id: str, now_ms: int, jitter: float) -> bool:
-        """Try the user's item in flight again after a pause; False if it was tried often enough and is given up.
+        """Try the user's item in flight again after a pause; False if it was tried often enough, and is to be finished.
 
         `jitter` is a random number in [0, 1).
         """
         attempts = self._lines[user_id].attempts
         if attempts >= self._options.max_attempts:
-            self.finish(user_id)
             return False
         self._flying.remove(user_id)
         pause_ms = backoff_ms(attempts, self._options.retry_min_ms, self._options.retry_max_ms, jitter)

@@ -19,7 +19,7 @@ from adsum.core.partition import partition_of
 from adsum.core.session import Session
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Reading
-from adsum.wire.protobuf import encode_elem
+from adsum.wire.protobuf import encode_elem, encode_status
 
 UNREAD: Final = -1
 """The version of a user of whom nothing is known yet."""
@@ -50,7 +50,7 @@ class Known:
     answered; `fetch` stands for the newest reading of the user that is under way.
     """
 
-    __slots__ = ("_elem", "fetch", "floor", "mask", "partition", "user_id", "version", "watchers")
+    __slots__ = ("_elem", "_entry", "fetch", "floor", "mask", "partition", "user_id", "version", "watchers")
 
     def __init__(self, user_id: str, partition: int) -> None:
         self.user_id = user_id
@@ -61,6 +61,7 @@ class Known:
         self.fetch: object | None = None
         self.watchers: dict[Watcher, None] | None = None
         self._elem: bytes | None = None
+        self._entry: bytes | None = None
 
     def learn(self, mask: int, version: int, *, anyway: bool = False) -> bool:
         """Take over a state if it is newer, or `anyway`; True if the platforms differ from those known."""
@@ -69,36 +70,38 @@ class Known:
         changed = mask != self.mask
         self.mask, self.version = mask, version
         if changed:
-            self._elem = None
+            self._elem = self._entry = None
         return changed
 
     def distrust(self) -> None:
         """Answer with a state only once a reading that begins after this has said from which version on."""
         self.floor, self.fetch = NEVER, None
 
-    def fetched(self, reading: Reading, before: int, fetch: object) -> None:
-        """What `fetch` read, for which the user's version was `before` when it began.
+    def fetched(self, reading: Reading, fetch: object) -> None:
+        """Take over what `fetch` read.
 
-        It teaches only one of whom nothing is known: the feed teaches the rest, in order and
-        in time. But what was answered from it is not taken back by answers from here.
+        It teaches only one of whom nothing is known: the feed teaches the rest, in order. But
+        what may have been answered from it is not taken back by answers from here.
         """
         if self.version == UNREAD:
             self.learn(*reading)
-        if self.fetch is not fetch:
-            return
-        self.fetch = None
-        if reading.version > self.version:
-            self.floor = reading.version
-        else:
-            # The store, asked later, has less than was known: it has lost what was known.
-            self.floor = NEVER if reading.version < before else 0
+        if self.fetch is fetch:
+            self.fetch = None
+            self.floor = reading.version if reading.version > self.version else 0
 
     @property
     def elem(self) -> bytes:
-        """The user's entry in a message, encoded once for all watchers."""
+        """The user's entry in a push, encoded once for all watchers."""
         if self._elem is None:
             self._elem = encode_elem(self.user_id, ids_of(self.mask))
         return self._elem
+
+    @property
+    def entry(self) -> bytes:
+        """The user's entry in the answer of a query, encoded once for all callers."""
+        if self._entry is None:
+            self._entry = encode_status(self.user_id, self.mask)
+        return self._entry
 
     def answers(self, cursor: FeedCursor) -> bool:
         """Whether the state may be answered, by a feed that is sound as a whole."""
@@ -239,9 +242,9 @@ class KnownTable:
         """Every watched user."""
         return [user for user in self._users.values() if user.watchers]
 
-    def hot(self) -> list[str]:
-        """Everyone whom nobody watches, the one asked for last at the end."""
-        return list(self._hot)
+    def hot(self) -> list[Known]:
+        """Every user whom nobody watches, the one asked for last at the end."""
+        return list(self._hot.values())
 
     @property
     def watched_users(self) -> int:

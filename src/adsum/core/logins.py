@@ -21,10 +21,10 @@ from adsum.domain.presence import Cause, HoldState, Login, OwnLogin
 
 
 class Verdict(NamedTuple):
-    """Connections that a login elsewhere ends, and those that came after it."""
+    """Connections that a login elsewhere ends, and those that came after it; sets, kept in order."""
 
-    ended: list[Session]
-    newer: list[Session]
+    ended: dict[Session, None]
+    newer: dict[Session, None]
 
 
 class LoginLedger:
@@ -50,25 +50,29 @@ class LoginLedger:
         )
         return HoldState(user_id, mask, cause, logins, tuple(self._untold_ends.get(user_id, ())))
 
-    def written(self, states: Sequence[HoldState], told_ms: Mapping[str, int]) -> list[Session]:
+    def written(self, states: Sequence[HoldState], told_ms: Mapping[str, int]) -> Verdict:
         """The store has these states, and told of new logins of these users at these times.
 
-        Returns the connections that must end, because a later login was heard of meanwhile.
+        The verdict is on those that were heard of meanwhile.
         """
-        ended: list[Session] = []
+        verdict = Verdict({}, {})
         if self._policy is LoginPolicy.KICK_NOBODY:
-            return ended
+            return verdict
         for state in states:
             self._forget_told(state)
             if state.logins:
                 self._note_times(state, told_ms.get(state.user_id))
-            if state.user_id in self._heard:
-                ended += self._judge_waiting(state.user_id)
-        return ended
+            for login in self._heard.pop(state.user_id, {}).values():
+                self._judge(login, verdict)
+        return verdict
 
     def heard(self, login: Login) -> Verdict:
         """A login on another gateway, or one of ours coming round."""
-        verdict = Verdict([], [])
+        verdict = Verdict({}, {})
+        self._judge(login, verdict)
+        return verdict
+
+    def _judge(self, login: Login, verdict: Verdict) -> None:
         for session in self._rivals(login):
             if not session.login_ms:
                 waiting = self._heard.setdefault(login.user_id, {})
@@ -76,11 +80,10 @@ class LoginLedger:
                 if known is None or (known.at_ms, known.token) < (login.at_ms, login.token):
                     waiting[login.platform_id] = login
             elif _is_before(session, login):
-                verdict.ended.append(session)
+                verdict.ended[session] = None
             else:
                 session.login_told = False
-                verdict.newer.append(session)
-        return verdict
+                verdict.newer[session] = None
 
     def tell_again(self, sessions: Iterable[Session]) -> None:
         """The store, or another gateway, may not know of these logins: they go with the next writes."""
@@ -102,8 +105,14 @@ class LoginLedger:
 
     def _own_login(self, session: Session, now_ms: int) -> OwnLogin:
         platform_id = session.platform.id
-        age_ms = now_ms - session.opened_ms
-        return OwnLogin(platform_id, _token(session), self._kicked[platform_id], age_ms, session.login_ms)
+        return OwnLogin(
+            platform_id,
+            _token(session),
+            self._kicked[platform_id],
+            now_ms - session.opened_ms,
+            session.login_after_ms,
+            session.login_ms,
+        )
 
     def _rivals(self, login: Login) -> list[Session]:
         """The connections here that the policy does not allow beside this login's."""
@@ -117,20 +126,21 @@ class LoginLedger:
         ]
 
     def _note_times(self, state: HoldState, told_ms: int | None) -> None:
-        told = {(login.platform_id, login.token): login for login in state.logins}
+        """`told_ms` is None where the answer with it was lost: new logins then have to be told again."""
+        told = {
+            (login.platform_id, login.token): login.when(told_ms or 0)
+            for login in state.logins
+            if login.at_ms or told_ms is not None
+        }
+        latest_ms = max(told.values(), default=0)
         for session in self.registry.sessions(state.user_id):
-            login = told.get((session.platform.id, _token(session)))
-            if login is None or not (login.at_ms or told_ms):
-                continue
-            session.login_ms = session.login_ms or max(1, (told_ms or 0) - login.age_ms)
-            session.login_told = True
-
-    def _judge_waiting(self, user_id: str) -> list[Session]:
-        logins = self._heard[user_id].values()
-        ended = {s: None for login in logins for s in self._rivals(login) if s.login_ms and _is_before(s, login)}
-        if all(session.login_ms for session in self.registry.sessions(user_id)):
-            del self._heard[user_id]
-        return list(ended)
+            at_ms = told.get((session.platform.id, _token(session)))
+            if at_ms is not None:
+                session.login_ms = session.login_ms or at_ms
+                session.login_told = True
+            elif not session.login_ms:
+                # It came while the write was under way, and may have ended one of those told.
+                session.login_after_ms = max(session.login_after_ms, latest_ms)
 
     def _forget_told(self, state: HoldState) -> None:
         untold = self._untold_ends.get(state.user_id)

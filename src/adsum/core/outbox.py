@@ -10,8 +10,8 @@ they go to.
 
 from collections.abc import Iterable, Iterator
 
+from adsum.core.known import KnownTable
 from adsum.core.session import Session
-from adsum.core.watchers import WatchTable
 from adsum.wire.frames import Codec
 from adsum.wire.messages import Op, Response
 
@@ -32,7 +32,7 @@ def owe(session: Session, user_id: str) -> bool:
 class Press:
     """Makes push frames from the present states in a table, each once while it lives: one turn of the loop."""
 
-    def __init__(self, table: WatchTable) -> None:
+    def __init__(self, table: KnownTable) -> None:
         self._table = table
         self._frames: dict[tuple[Codec, tuple[str, ...]], bytes] = {}
 

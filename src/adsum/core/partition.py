@@ -90,11 +90,12 @@ class Partition:
                 record.holds[batch.holder] = state.mask
             else:
                 record.holds.pop(batch.holder, None)
-            for platform_id, token, kicked, age_ms, at_ms in state.logins:
-                if not at_ms:
+            for login in state.logins:
+                if not login.at_ms:
                     told[state.user_id] = self._latest_ms
-                if any(mask & kicked for holder, mask in record.holds.items() if holder != batch.holder):
-                    logins.append(Login(state.user_id, platform_id, token, at_ms or self._latest_ms - age_ms))
+                if any(mask & login.kicked for holder, mask in record.holds.items() if holder != batch.holder):
+                    at_ms = login.when(self._latest_ms)
+                    logins.append(Login(state.user_id, login.platform_id, login.token, at_ms))
             ended += state.ended_tokens
             self._settle(state.user_id, record, state.cause, changes)
         return Written(self._publish(batch.op_id, changes, tuple(logins), tuple(ended)), told)

@@ -34,6 +34,7 @@ class Registry:
         kicked = self._kicked_by(newcomer)
         for session in kicked:
             self.remove(session)
+            newcomer.login_after_ms = max(newcomer.login_after_ms, session.login_ms, session.login_after_ms)
         self._users.setdefault(newcomer.user_id, []).append(newcomer)
         self._count += 1
         return kicked

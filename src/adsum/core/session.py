@@ -67,8 +67,8 @@ class Session:
     connection watches, and those whose present state it must still be told. Both
     are None while empty, because most connections of a large service have neither.
     `questions` about users are under way to the store. `opened_ms` is by this process's
-    clock, `login_ms` by the store's, 0 before the store told; `login_told` says whether the
-    store knows of this login.
+    clock, `login_ms` by the store's, 0 before the store told; `login_after_ms` is that of the
+    latest login this one ended here; `login_told` says whether the store knows of this one.
     """
 
     __slots__ = (
@@ -78,6 +78,7 @@ class Session:
         "heard_ms",
         "identity",
         "link",
+        "login_after_ms",
         "login_ms",
         "login_told",
         "opened_ms",
@@ -108,6 +109,7 @@ class Session:
         self.questions = 0
         self.opened_ms = 0
         self.login_ms = 0
+        self.login_after_ms = 0
         self.login_told = False
         self.watching: dict[str, None] | None = None
         self.owed: dict[str, None] | None = None

@@ -147,6 +147,10 @@ class Writer:
         for lane in self._lanes:
             lane.retry_at_ms = 0
 
+    def has_full_batch(self, lane: int) -> bool:
+        """Whether as many users wait as go in one batch."""
+        return len(self._lanes[lane].dirty) >= self._options.batch_users
+
     @property
     def clean(self) -> bool:
         """Whether the store has acknowledged everything."""

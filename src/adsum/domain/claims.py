@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Bid(NamedTuple):
-    """What a holder says of one partition: all is `done` up to this version (0: nothing new); `take` it if it is free."""
+    """What a holder says of one partition: all is done up to version `done` (0: nothing new); `take` it if free."""
 
     partition: int
     take: bool

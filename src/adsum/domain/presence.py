@@ -37,14 +37,24 @@ class OwnLogin(NamedTuple):
     """A login as its gateway tells the store of it.
 
     `kicked` are the platforms (a mask) whose other connections it ends. `at_ms` is as in
-    `Login` if the store has told it before, else 0, and `age_ms` how long ago it was.
+    `Login` if the store has told it before, else 0; `age_ms` is how long ago it was, and
+    `after_ms` the time of a login that it has ended already on its own gateway.
     """
 
     platform_id: int
     token: str
     kicked: int
     age_ms: int
+    after_ms: int = 0
     at_ms: int = 0
+
+    def when(self, told_ms: int) -> int:
+        """When it was, if the store tells it at `told_ms`.
+
+        Delays make that inexact by their length, but never turn round the order of logins
+        on one gateway, which has acted on it.
+        """
+        return self.at_ms or max(told_ms - self.age_ms, self.after_ms + 1)
 
 
 class HoldState(NamedTuple):

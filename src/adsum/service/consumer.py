@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from adsum.core.consuming import Course, excess, fair_share
 from adsum.domain.claims import Bid, Claim
@@ -42,24 +42,32 @@ class Lease(Protocol):
         ...
 
 
-class Handed:
-    """An entry that a target is to deal with."""
+class Owned(NamedTuple):
+    """One ownership of a partition, from when it is taken until it is given up or lost."""
 
-    __slots__ = ("_consumer", "_course", "entry")
+    consumer: "FeedConsumer"
+    course: Course
 
-    def __init__(self, consumer: "FeedConsumer", course: Course, entry: FeedEntry) -> None:
-        self._consumer = consumer
-        self._course = course
-        self.entry = entry
+    @property
+    def partition(self) -> int:
+        """Which one."""
+        return self.course.partition
 
     @property
     def good(self) -> bool:
-        """Whether it is still this node's to do; if not, another does it, and this one must not."""
-        return self._consumer.owns(self._course)
+        """Whether it lasts; if not, what it is about is another node's to do, and not this one's."""
+        return self.consumer.owns(self.course)
+
+
+class Handed(NamedTuple):
+    """An entry that a target is to deal with while it is owned."""
+
+    owned: Owned
+    entry: FeedEntry
 
     def done(self) -> None:
         """It is dealt with, for better or worse."""
-        self._consumer.done(self._course, self.entry.version)
+        self.owned.consumer.done(self.owned.course, self.entry.version)
 
 
 class Target(Protocol):
@@ -70,15 +78,25 @@ class Target(Protocol):
         """Whether it takes a further entry now. One that has none must do some of what it has to have some again."""
         ...
 
+    def begin(self, owned: Owned) -> None:
+        """A partition is owned from now on."""
+        ...
+
     def take(self, handed: Handed) -> None:
         """Deal with an entry, now or later, and call its `done` once; neither waits nor raises."""
+        ...
+
+    def lost(self, owned: Owned, position: int, version: int) -> None:
+        """Entries after `position` are no longer kept: the next one handed over comes after `version`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """How often the store is told what is done and asked what to own, and the longest wait for that which is
-    under way when a partition is handed over to another node."""
+    """How often the store is told what is done, and asked what to own.
+
+    A partition that another node is to have is kept for at most `handover_ms` until what is under way is done.
+    """
 
     interval_ms: int = 1_000
     handover_ms: int = 5_000
@@ -125,7 +143,6 @@ class FeedConsumer:
     async def stop(self, grace_ms: int) -> None:
         """Go on until all that has happened is done, for at most `grace_ms`; then give everything up."""
         self._stopping = True
-        self._wanted = set()
         try:
             async with asyncio.timeout(grace_ms / 1000):
                 await self._finish()
@@ -199,7 +216,7 @@ class FeedConsumer:
 
     def _bid_of(self, partition: int) -> Bid:
         course = self._courses.get(partition)
-        return Bid(partition, take=partition in self._wanted, done=course.done if course else 0)
+        return Bid(partition, take=partition in self._wanted and not self._stopping, done=course.done if course else 0)
 
     def _settle(self, partition: int, claim: Claim) -> None:
         course = self._courses.get(partition)
@@ -210,11 +227,8 @@ class FeedConsumer:
         elif course is None:
             self._begin(Course(partition, claim.cursor, claim.version))
         elif not course.behind:
-            if self._stopping:
-                course.reach(claim.version)
-            else:
-                course.look(claim.version)
-            if course.behind:
+            missing = course.reach(claim.version) if self._stopping else course.look(claim.version)
+            if missing:
                 self._catch_up_with(course)
 
     async def _balance(self, claims: list[Claim]) -> None:
@@ -238,6 +252,7 @@ class FeedConsumer:
 
     def _begin(self, course: Course) -> None:
         self._courses[course.partition] = course
+        self._target.begin(Owned(self, course))
         if course.behind:
             self._catch_up_with(course)
 
@@ -248,6 +263,8 @@ class FeedConsumer:
         self._progress.set()
 
     def _drop_all(self) -> None:
+        # Should it only be for another name of this node, they are still nobody else's.
+        self._wanted |= self._courses.keys()
         for course in list(self._courses.values()):
             self._drop(course)
 
@@ -262,7 +279,7 @@ class FeedConsumer:
 
     def _hand(self, course: Course, entry: FeedEntry) -> None:
         course.hand(entry.version)
-        self._target.take(Handed(self, course, entry))
+        self._target.take(Handed(Owned(self, course), entry))
 
     def _resume(self) -> None:
         """Read on where the target had no room."""
@@ -328,10 +345,6 @@ class FeedConsumer:
             self._begin(Course(partition, claim.cursor, claim.version))
         else:
             self._meter.feed_lost(self.role)
-            log.warning(
-                "%s: changes of partition %d are no longer kept, and are lost: feed_history is too small for how long "
-                "it had to wait",
-                self.role,
-                partition,
-            )
+            log.warning("%s: changes of partition %d are no longer kept, and are passed over", self.role, partition)
+            self._target.lost(Owned(self, course), course.position, claim.version)
             course.skip(claim.version)

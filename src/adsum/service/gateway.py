@@ -284,12 +284,12 @@ class Gateway:
         if not command.add:
             self._answer(session, request)
             return
-        begun = self._watching.begin(session, command.add)
-        self._spawn(self._answer_watch(session, request, command, begun))
+        self._watching.begin(session, command.add)
+        self._spawn(self._answer_watch(session, request, command))
 
-    async def _answer_watch(self, session: Session, request: Request, command: Watch, begun: list[str]) -> None:
+    async def _answer_watch(self, session: Session, request: Request, command: Watch) -> None:
         try:
-            data = await self._watching.answer(session, command.add, begun)
+            data = await self._watching.answer(session, command.add)
         except AdsumError as error:
             self._answer(session, request, error=error)
         except Exception:

@@ -6,7 +6,7 @@ any change, and what it ends elsewhere is ended when the feed has brought it the
 
 from collections.abc import Callable, Mapping
 
-from adsum.core.logins import LoginLedger
+from adsum.core.logins import LoginLedger, Verdict
 from adsum.core.partition import partition_of
 from adsum.core.session import Session
 from adsum.domain.presence import FeedEntry, HoldBatch
@@ -34,16 +34,11 @@ class Logins:
         for token in entry.ended_tokens:
             self._ledger.end_token(token)
         for login in entry.logins:
-            verdict = self._ledger.heard(login)
-            for session in verdict.ended:
-                self._kick(session)
-            for session in verdict.newer:
-                self._flusher.changed(session.user_id, session.cause)
+            self._execute(self._ledger.heard(login))
 
     def written(self, batch: HoldBatch, told_ms: Mapping[str, int]) -> None:
         """The store has the batch, and told of new logins at these times: judge what had to wait for that."""
-        for session in self._ledger.written(batch.states, told_ms):
-            self._kick(session)
+        self._execute(self._ledger.written(batch.states, told_ms))
         for state in batch.states:
             # Where the answer got lost and the write went twice, the second answer has no times.
             if any(not login.at_ms for login in state.logins) and state.user_id not in told_ms:
@@ -56,3 +51,9 @@ class Logins:
                 self._ledger.tell_again(self._registry.sessions(user_id))
                 for session in self._registry.sessions(user_id):
                     self._flusher.changed(user_id, session.cause)
+
+    def _execute(self, verdict: Verdict) -> None:
+        for session in verdict.ended:
+            self._kick(session)
+        for session in verdict.newer:
+            self._flusher.changed(session.user_id, session.cause)

@@ -5,14 +5,16 @@ APIs accept and refuse the same. Every method raises `ArgumentError` for a bad
 argument and `StoreError` when the store fails.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from adsum.domain.errors import ArgumentError
+from adsum.core.known import Known
+from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import OFFLINE, ONLINE, Cause, Page, Status, TimedEdit
 from adsum.ports import Store
+from adsum.service.states import States
 
 MAX_CONN_ID_BYTES = 256
 """Of a connection ID that a caller names, which is kept as long as the change it caused. OpenIM's have 32."""
@@ -43,13 +45,24 @@ class Subscriptions(Protocol):
         ...
 
 
+class Answer(NamedTuple):
+    """States in the order asked; `stale`: the store can't be reached, and this is what was known last."""
+
+    statuses: list[Status]
+    stale: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class PresenceLimits:
-    """`max_user_id_bytes` in UTF-8; `max_users` a call; `page_users` about so many a page."""
+    """`max_user_id_bytes` in UTF-8; `max_users` a call; `page_users` about so many a page.
+
+    `stale_queries`: whether a query that the store fails is answered with what was known last.
+    """
 
     max_user_id_bytes: int = 256
     max_users: int = 10_000
     page_users: int = 1_000
+    stale_queries: bool = False
 
 
 class Presence:
@@ -58,12 +71,14 @@ class Presence:
     def __init__(
         self,
         store: Store,
+        states: States,
         subscriptions: Subscriptions,
         platforms: PlatformRegistry,
         limits: PresenceLimits,
         next_op_id: Callable[[], str],
     ) -> None:
         self._store = store
+        self._states = states
         self._subscriptions = subscriptions
         self._platforms = platforms
         self._limits = limits
@@ -81,7 +96,7 @@ class Presence:
         if status not in (ONLINE, OFFLINE):
             raise ArgumentError(f"unknown status {status}: use 1 (online) or 0 (offline)")
         online, offline = (mask, 0) if status == ONLINE else (0, mask)
-        await self._store.write_timed(self._next_op_id(), (TimedEdit(user_id, online, offline, cause),))
+        await self._write((TimedEdit(user_id, online, offline, cause),))
 
     async def set_online(self, edits: Sequence[OnlineEdit]) -> None:
         """Set platforms of many users, in order; each user's edit is applied whole or not at all.
@@ -105,15 +120,49 @@ class Presence:
             if online or offline:
                 good.append(TimedEdit(edit.user_id, online, offline, Cause(edit.conn_id)))
         if good:
-            await self._store.write_timed(self._next_op_id(), good)
+            await self._write(good)
         if failure is not None:
             raise failure
 
-    async def statuses(self, user_ids: Sequence[str]) -> list[Status]:
+    async def _write(self, edits: Sequence[TimedEdit]) -> None:
+        try:
+            await self._store.write_timed(self._next_op_id(), edits)
+        finally:
+            # A write that failed may have been carried out.
+            self._states.written([edit.user_id for edit in edits])
+
+    def known_statuses(self, user_ids: Sequence[str]) -> list[Status] | None:
+        """What `statuses` answers, at once; None if memory can't answer for all: then ask `statuses`.
+
+        Raises `ArgumentError`.
+        """
+        known = self._known(user_ids)
+        return None if known is None else _statuses(known)
+
+    def known_entries(self, user_ids: Sequence[str]) -> bytes | None:
+        """The same as `known_statuses`, as an encoded `getUserStatusResp`."""
+        known = self._known(user_ids)
+        return None if known is None else b"".join([user.entry for user in known])
+
+    async def statuses(self, user_ids: Sequence[str]) -> Answer:
         """The state of each user, in the order asked, offline and repeated ones included."""
+        known = self._known(user_ids)
+        if known is not None:
+            return Answer(_statuses(known))
         self._check_users(user_ids)
-        readings = await self._store.read(user_ids)
-        return [Status(user_id, reading.mask) for user_id, reading in zip(user_ids, readings, strict=True)]
+        try:
+            masks = await self._states.read(user_ids)
+        except StoreError:
+            recalled = self._states.recall(user_ids) if self._limits.stale_queries else None
+            if recalled is None:
+                raise
+            return Answer(_statuses(recalled), stale=True)
+        return Answer([Status(user_id, mask) for user_id, mask in zip(user_ids, masks, strict=True)])
+
+    def _known(self, user_ids: Sequence[str]) -> list[Known] | None:
+        # Only users that have passed the checks get known, so those who are need none.
+        self._check_count(len(user_ids))
+        return self._states.known(user_ids) if user_ids else None
 
     async def online_page(self, cursor: int) -> Page:
         """A page of the online users; cursor 0 starts, and a next cursor of 0 ends."""
@@ -156,6 +205,10 @@ class Presence:
             raise ArgumentError(f"userID is longer than {limit} bytes")
 
 
+def _statuses(users: Iterable[Known]) -> list[Status]:
+    return [Status(user.user_id, user.mask) for user in users]
+
+
 def _check_conn(conn_id: str) -> None:
-    if len(conn_id.encode()) > MAX_CONN_ID_BYTES:
+    if len(conn_id) * 4 > MAX_CONN_ID_BYTES and len(conn_id.encode()) > MAX_CONN_ID_BYTES:
         raise ArgumentError(f"connID is longer than {MAX_CONN_ID_BYTES} bytes")

@@ -6,7 +6,7 @@ unless the store no longer keeps what was missed; then `resync` is called instea
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ from adsum.service.calm import Calm
 from adsum.service.forever import end, forever
 
 log = logging.getLogger(__name__)
+
+SOUND_LOOKS = 3
+"""For so many intervals a look at the store's versions counts: one may fail, and one be late."""
 
 RETRY_S = 0.5
 """Between tries to catch up while the store does not answer, or does not have yet what it told of."""
@@ -60,12 +63,17 @@ class Relay:
         self._early: list[FeedEntry] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._unfollow: Callable[[], None] | None = None
+        self.looked_s = 0.0
+        """When the last look that was answered began, by the loop's clock."""
+        self.looked_session = 0
         self._calm = Calm(log, "catching up with the feed")
 
     async def start(self) -> None:
         """Follow the feed from the present versions on; raises `StoreError`."""
         self._unfollow = self._store.follow(self._arrived, self._interrupted)
+        looking = self._begin_look()
         cursor = self._cursor = FeedCursor(await self._store.versions())
+        self._end_look(*looking)
         early, self._early = self._early, []
         for entry in early:
             self._arrived(entry)
@@ -82,6 +90,38 @@ class Relay:
         """How many partitions are catching up; 0 means the feed is whole."""
         return self._cursor.behind if self._cursor else 0
 
+    def sound(self) -> FeedCursor | None:
+        """The cursor, while it tells how far the feed is behind the store; None while that is in doubt.
+
+        What is told of a partition that is not `doubtful` then is all that the store had at some
+        moment of the last `SOUND_LOOKS` intervals.
+        """
+        if not self.looked_session or self.looked_session != self._store.feed_session:
+            return None
+        if asyncio.get_running_loop().time() - self.looked_s > self._look_interval_s * SOUND_LOOKS:
+            return None
+        return self._cursor
+
+    def read_lost(self, newest: Mapping[int, int]) -> None:
+        """The store may have lost what is known in these versions, by partition: what is newer than the feed.
+
+        Where it has, no version need show it, so the users are read anew.
+        """
+        for partition, version in newest.items():
+            if self._cursor is not None and version > self._cursor.version(partition):
+                self._spawn(self._read_anew(partition))
+
+    async def _read_anew(self, partition: int) -> None:
+        whole = False
+        await asyncio.sleep(self._grace_s)
+        while not whole:
+            try:
+                await self._resync(partition, restarted=False)
+                whole = True
+            except Exception as error:  # noqa: BLE001 - logged
+                self._calm.failed(error)
+                await asyncio.sleep(RETRY_S)
+
     def _arrived(self, entry: FeedEntry) -> None:
         if self._cursor is None:
             self._early.append(entry)
@@ -94,12 +134,21 @@ class Relay:
 
     async def _look(self, cursor: FeedCursor) -> None:
         await asyncio.sleep(self._look_interval_s)
+        looking = self._begin_look()
         seen = cursor.versions()
         findings = cursor.look(seen, await self._store.versions())
+        self._end_look(*looking)
         if findings.restarts:
             log.warning("%d partitions have another past: their users are read anew", len(findings.restarts))
         for partition in (*findings.holes, *findings.restarts):
             self._mend(cursor, partition)
+
+    def _begin_look(self) -> tuple[float, int]:
+        return asyncio.get_running_loop().time(), self._store.feed_session
+
+    def _end_look(self, began_s: float, session: int) -> None:
+        # Where the feed was interrupted meanwhile, its session is another one.
+        self.looked_s, self.looked_session = began_s, session
 
     def _mend(self, cursor: FeedCursor, partition: int) -> None:
         self._meter.feed_gap()

@@ -12,21 +12,18 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from adsum.core.known import Subscriber, Watcher
 from adsum.core.outbox import Press, owe
-from adsum.core.partition import partition_of
 from adsum.core.session import Phase, Session
-from adsum.core.watchers import UNREAD, Subscriber, Watched, Watcher, WatchTable
 from adsum.domain.errors import ArgumentError, TooManyWatches
 from adsum.domain.platforms import ids_of
-from adsum.domain.presence import FeedEntry, Reading, Status
-from adsum.ports import Meter, Store
+from adsum.domain.presence import Status
+from adsum.ports import Meter
+from adsum.service.states import States
 from adsum.wire.protobuf import encode_elem
 
 SESSIONS_A_TURN = 1_000
 """Connections written to, or ended, before other work of the loop gets its turn: about 10 ms of writing."""
-
-READ_USERS = 1_000
-"""Users asked of the store in one trip when reading anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +40,14 @@ class Watching:
 
     def __init__(
         self,
-        store: Store,
+        states: States,
         sessions_of: Callable[[str], Iterable[Session]],
         meter: Meter,
         limits: WatchingLimits,
     ) -> None:
-        self.table = WatchTable()
-        self._store = store
+        self.table = states.table
+        states.news = self._touch
+        self._states = states
         self._sessions_of = sessions_of
         self._meter = meter
         self._limits = limits
@@ -58,45 +56,17 @@ class Watching:
         self._ready: dict[Session, None] = {}
         self._scheduled = False
 
-    # The feed
-
-    def on_feed(self, entry: FeedEntry) -> None:
-        """Take over the changes of watched users and have their watchers told."""
-        for change in entry.changes:
-            user = self.table.get(change.user_id)
-            if user is not None and user.learn(change.after, entry.version):
-                self._touch(change.user_id)
-
-    async def resync(self, partition: int, *, restarted: bool) -> None:
-        """Read the watched users of a partition anew and tell watchers what differs; raises `StoreError`.
-
-        `restarted`: the store has another past than the one known, so its versions say
-        nothing about which state is newer.
-        """
-        count = self._store.partitions
-        users = [user_id for user_id in self.table.users() if partition_of(user_id, count) == partition]
-        for start in range(0, len(users), READ_USERS):
-            some = users[start : start + READ_USERS]
-            # The store is read after all this was learned: unless something was learned meanwhile, what it
-            # answers is newer, even if its versions are lower than one read from a past it has lost since.
-            before = [user.version if (user := self.table.get(user_id)) else UNREAD for user_id in some]
-            readings = await self._store.read(some)
-            for user_id, version, reading in zip(some, before, readings, strict=True):
-                user = self.table.get(user_id)
-                if user is not None and user.learn(*reading, anyway=restarted or user.version == version):
-                    self._touch(user_id)
-
     # Connections
 
-    async def answer(self, session: Session, user_ids: Sequence[str], begun: Sequence[str]) -> bytes:
-        """The encoded states of all these users, to answer with after `begin`, which returned `begun`.
+    async def answer(self, session: Session, user_ids: Sequence[str]) -> bytes:
+        """The encoded states of all these users, to answer with after `begin`.
 
-        Raises `StoreError` if the store can't be read; the watching of those begun ends then.
+        Raises `StoreError` if the store can't be read; the watching of those not known ends then.
         """
-        states = await self._states(session, user_ids, begun)
+        states = await self._answer(session, user_ids)
         elems: list[bytes] = []
         for user_id in user_ids:
-            user = self._known(user_id)
+            user = self.table.get(user_id)
             elems.append(user.elem if user else encode_elem(user_id, ids_of(states[user_id])))
         return b"".join(elems)
 
@@ -110,7 +80,7 @@ class Watching:
         subscriber = self._subscribers.get(session.user_id)
         if subscriber is not None:
             for user_id in subscriber.watching or ():
-                if self._known(user_id):
+                if self.table.get(user_id):
                     owe(session, user_id)
             self._make_ready(session)
 
@@ -141,7 +111,8 @@ class Watching:
             raise ArgumentError(f"one user can be subscribed to {limits.max_watched_per_subscriber} users at most")
         watcher = self._subscribers.setdefault(subscriber, Subscriber(subscriber))
         try:
-            states = await self._states(watcher, user_ids, self.begin(watcher, user_ids))
+            self.begin(watcher, user_ids)
+            states = await self._answer(watcher, user_ids)
         finally:
             self._drop_idle(subscriber)
         return [Status(user_id, self._mask(user_id, states)) for user_id in user_ids]
@@ -169,8 +140,8 @@ class Watching:
 
     # Both
 
-    def begin(self, watcher: Watcher, user_ids: Sequence[str]) -> list[str]:
-        """Have a watcher watch users from now on; returns those it did not watch before.
+    def begin(self, watcher: Watcher, user_ids: Sequence[str]) -> None:
+        """Have a watcher watch users from now on.
 
         What a connection asks next comes after this, even while `answer` is still under way.
         Raises `TooManyWatches`.
@@ -179,51 +150,34 @@ class Watching:
         begun = [user_id for user_id in user_ids if user_id not in before]
         if self.table.links + len(begun) > self._limits.max_watches:
             raise TooManyWatches(f"{self._limits.max_watches} watches, the limit of this node, are in use: try later")
+        self._states.forget_doubtful(begun)
         self.table.watch(watcher, user_ids)
         watcher.questions += 1
-        return begun
 
-    async def _states(self, watcher: Watcher, user_ids: Sequence[str], begun: Sequence[str]) -> dict[str, int]:
+    async def _answer(self, watcher: Watcher, user_ids: Sequence[str]) -> dict[str, int]:
         try:
             return await self._read_unknown(user_ids)
         except BaseException:
-            # Also where the caller has given up: who gets no answer watches nobody new.
-            # But another question may have asked for the same users, and be under way or
-            # answered: then they are known.
+            # Also where the caller has given up: who gets no answer watches nobody new. But while
+            # another question is under way, it may be answered.
             if watcher.questions == 1:
-                self.table.unwatch(watcher, [user_id for user_id in begun if not self._known(user_id)])
+                watching = watcher.watching or ()
+                self.table.unwatch(watcher, [user_id for user_id in watching if not self.table.get(user_id)])
             raise
         finally:
             watcher.questions -= 1
 
     async def _read_unknown(self, user_ids: Sequence[str]) -> dict[str, int]:
-        """The platforms of these users, read from the store where nobody watched them yet."""
-        states: dict[str, int] = {}
-        unread: dict[str, Watched | None] = {}
-        for user_id in user_ids:
-            if known := self._known(user_id):
-                states[user_id] = known.mask
-            else:
-                unread[user_id] = self.table.get(user_id)
-        readings: list[Reading] = await self._store.read(list(unread)) if unread else []
-        for (user_id, user), reading in zip(unread.items(), readings, strict=True):
-            states[user_id] = reading.mask
-            # A user whom nobody watched in between may have changed unheard: this reading may be out of date.
-            if user is None or self.table.get(user_id) is not user:
-                continue
-            # Whoever watches a user of whom nothing was known is being answered now;
-            # only a state that replaces a known one is news to them.
-            news = user.version != UNREAD
-            if user.learn(*reading) and news:
-                self._touch(user_id)
-        return states
-
-    def _known(self, user_id: str) -> Watched | None:
-        user = self.table.get(user_id)
-        return user if user is not None and user.version != UNREAD else None
+        """The platforms of these users, read where nothing was known."""
+        masks = {user_id: user.mask for user_id in user_ids if (user := self.table.get(user_id))}
+        self._meter.lookups(len(masks), 0)
+        unknown = [user_id for user_id in user_ids if user_id not in masks]
+        if unknown:
+            masks.update(zip(unknown, await self._states.read(unknown), strict=True))
+        return masks
 
     def _mask(self, user_id: str, states: dict[str, int]) -> int:
-        user = self._known(user_id)
+        user = self.table.get(user_id)
         return user.mask if user else states[user_id]
 
     # Pushing
@@ -269,8 +223,8 @@ class Watching:
         merged = 0
         touched, self._touched = self._touched, {}
         for user_id in touched:
-            user = self._known(user_id)
-            for watcher in user.watchers if user else ():
+            user = self.table.get(user_id)
+            for watcher in (user and user.watchers) or ():
                 for session in self._sessions(watcher):
                     merged += owe(session, user_id)
                     self._ready[session] = None

@@ -1,10 +1,12 @@
 """Tells another service who came online, went offline or was kicked, in OpenIM's form.
 
 Hooks follow the store's feed, so only real changes that the store has acknowledged
-are told, and the hooks of one user arrive in the feed's order. Delivery is at
-least once while this process lives: a hook whose answer was lost is sent again.
+are told, and the hooks of one user arrive in the feed's order. Delivery is at least
+once: an entry is done when all its hooks are delivered or given up, and whatever a
+node had not done when it died, the next owner of the partition does. Kicks are no
+changes: the node that did it tells, and they go with it.
 
-No one waits for a hook. What cannot be kept or delivered is counted and logged.
+No client waits for a hook. While the queue is full the feed is not read any further.
 Only hooks in flight have a task; an idle service has neither task nor timer.
 """
 
@@ -12,12 +14,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from adsum.core.hookqueue import HookQueue, HookQueueOptions, Taken
-from adsum.domain.errors import AdsumError, ArgumentError, NetworkError
+from adsum.domain.errors import ArgumentError, NetworkError
 from adsum.domain.platforms import PlatformRegistry, ids_of
-from adsum.domain.presence import Change, FeedEntry
+from adsum.domain.presence import Change
 from adsum.ports import Clock, Hook, HookSink, Meter
+from adsum.service.consumer import Handed, Owned
 from adsum.service.forever import end
 
 log = logging.getLogger(__name__)
@@ -35,9 +39,9 @@ _MAX_REASONS = 8
 class WebhookOptions:
     """Which events are told, and how hard it is tried. How long one try may take is the sink's to know.
 
-    `queue` hooks are kept at most, `concurrency` are sent at a time; a hook is
-    tried `max_attempts` times, after pauses that double from `retry_min_ms` up to
-    `retry_max_ms`.
+    With `queue` hooks waiting no further entry is taken, and kicks are dropped;
+    `concurrency` are sent at a time; a hook is tried `max_attempts` times, after pauses
+    that double from `retry_min_ms` up to `retry_max_ms`.
     """
 
     online: bool = True
@@ -50,10 +54,33 @@ class WebhookOptions:
     concurrency: int = 16
 
 
-class Webhooks:
-    """The webhooks of this process. `jitter` gives random numbers in [0, 1).
+class _Parcel:
+    """The hooks of one entry: when the last is over, the entry is done."""
 
-    Everything is called on the loop's thread, and `on_feed` and `on_kick` neither
+    __slots__ = ("handed", "left")
+
+    def __init__(self, handed: Handed) -> None:
+        self.handed = handed
+        self.left = 1
+        """Hooks not over yet, and one while they are being made."""
+
+    def over(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.handed.done()
+
+
+class _Item(NamedTuple):
+    """A hook in the queue, and the entry it is of; none for a kick."""
+
+    hook: Hook
+    parcel: _Parcel | None
+
+
+class Webhooks:
+    """The webhooks of this process, a `Target` of the feed. `jitter` gives random numbers in [0, 1).
+
+    Everything is called on the loop's thread, and `take` and `on_kick` neither
     wait nor raise. Hooks that come before `start` are kept; those that come after
     `stop` has begun are dropped.
     """
@@ -73,10 +100,8 @@ class Webhooks:
         self._names = {platform.id: platform.name for platform in platforms}
         self._options = options
         self._jitter = jitter
-        self._queue: HookQueue[Hook] = HookQueue(
-            HookQueueOptions(
-                options.queue, options.concurrency, options.max_attempts, options.retry_min_ms, options.retry_max_ms
-            )
+        self._queue: HookQueue[_Item] = HookQueue(
+            HookQueueOptions(options.concurrency, options.max_attempts, options.retry_min_ms, options.retry_max_ms)
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -85,6 +110,7 @@ class Webhooks:
         self._stopping = False
         self._drained = asyncio.Event()
         self._losses = _Losses()
+        self._full = False
 
     @property
     def waiting(self) -> int:
@@ -108,29 +134,51 @@ class Webhooks:
         if self._timer is not None:
             self._timer.cancel()
         await end(self._tasks)
-        for _ in self._queue.clear():
-            self._lose("dropped", "the service stopped before they could be delivered")
+        for item in self._queue.clear():
+            if item.parcel is None or item.parcel.handed.owned.good:
+                self._lose("dropped", "the service stopped before they could be delivered")
         self._losses.close()
         await self._sink.close()
 
-    def on_feed(self, entry: FeedEntry) -> None:
-        """Tell each change of an entry, platform by platform; a `FeedListener`.
+    @property
+    def room(self) -> bool:
+        """Whether an entry is taken now; a queue that was full takes none until it is half empty."""
+        waiting = len(self._queue)
+        self._full = waiting > self._options.queue // 2 if self._full else waiting >= self._options.queue
+        return not self._full
+
+    def take(self, handed: Handed) -> None:
+        """Tell each change of an entry, platform by platform.
 
         Where platforms went and came in one change, those that went are told first.
         """
-        for change in entry.changes:
+        parcel = _Parcel(handed)
+        for change in handed.entry.changes:
             if self._options.offline:
                 for platform_id in ids_of(change.before & ~change.after):
-                    self._offer(self._offline(change, platform_id, entry.op_id))
+                    self._add(self._offline(change, platform_id, handed.entry.op_id), parcel)
             if self._options.online:
                 for platform_id in ids_of(change.after & ~change.before):
-                    self._offer(self._online(change, platform_id, entry.op_id))
+                    self._add(self._online(change, platform_id, handed.entry.op_id), parcel)
+        parcel.over()
         self._pump()
+
+    def begin(self, owned: Owned) -> None:
+        """Nothing to prepare."""
+
+    def lost(self, owned: Owned, position: int, version: int) -> None:
+        """Nothing can be told of entries that are no longer kept: the consumer says so."""
 
     def on_kick(self, user_id: str, platform_id: int, operation_id: str) -> None:
         """Tell that a connection of the user was ended by another login or by an administrator."""
-        if self._options.kick:
-            self._offer(self._hook(KICK_COMMAND, user_id, platform_id, operation_id, {}))
+        if not self._options.kick:
+            return
+        if self._stopping:
+            self._lose("dropped", "the service is stopping")
+        elif len(self._queue) >= self._options.queue:
+            self._lose("dropped", "the queue is full")
+        else:
+            self._queue.add(user_id, _Item(self._hook(KICK_COMMAND, user_id, platform_id, operation_id, {}), None))
             self._pump()
 
     def _online(self, change: Change, platform_id: int, operation_id: str) -> Hook:
@@ -154,53 +202,60 @@ class Webhooks:
         }
         return Hook(command, user_id, operation_id, body | more)
 
-    def _offer(self, hook: Hook) -> None:
-        if self._stopping:
-            self._lose("dropped", "the service is stopping")
-        elif not self._queue.offer(hook.user_id, hook):
-            self._lose("dropped", "the queue is full")
+    def _add(self, hook: Hook, parcel: _Parcel) -> None:
+        parcel.left += 1
+        self._queue.add(hook.user_id, _Item(hook, parcel))
 
     def _pump(self) -> None:
         """Start a task for each hook that may go now. A task goes on with further hooks when it is done with one."""
         if not self._started:
             return
-        while (taken := self._queue.take(self._clock.monotonic_ms())) is not None:
+        while (taken := self._next()) is not None:
             task = asyncio.create_task(self._work(taken))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._set_timer()
 
-    async def _work(self, first: Taken[Hook]) -> None:
-        taken: Taken[Hook] | None = first
+    def _next(self) -> Taken[_Item] | None:
+        """The next hook to send; those that another node sends now are let go of."""
+        while (taken := self._queue.take(self._clock.monotonic_ms())) is not None:
+            parcel = taken.item.parcel
+            if parcel is None or parcel.handed.owned.good:
+                return taken
+            self._over(taken)
+        return None
+
+    async def _work(self, first: Taken[_Item]) -> None:
+        taken: Taken[_Item] | None = first
         while taken is not None:
             await self._try(taken)
-            taken = self._queue.take(self._clock.monotonic_ms())
+            taken = self._next()
         self._set_timer()
         if not self._queue and self._stopping:
             self._drained.set()
 
-    async def _try(self, taken: Taken[Hook]) -> None:
+    async def _try(self, taken: Taken[_Item]) -> None:
         try:
-            await self._sink.deliver(taken.item)
+            await self._sink.deliver(taken.item.hook)
         except NetworkError as error:
-            self._try_again(taken.user_id, error)
+            if self._queue.retry(taken.user_id, self._clock.monotonic_ms(), self._jitter()):
+                self._meter.hook("retried")
+                return
+            self._lose("failed", error.detail)
         except ArgumentError as error:
-            self._queue.finish(taken.user_id)
             self._lose("failed", error.detail)
         except Exception:
             # A defect must not end the deliveries of this user, or of the service.
-            log.exception("webhook %s could not be sent", taken.item.command)
-            self._queue.finish(taken.user_id)
+            log.exception("webhook %s could not be sent", taken.item.hook.command)
             self._lose("failed", "internal error")
         else:
-            self._queue.finish(taken.user_id)
             self._meter.hook("sent")
+        self._over(taken)
 
-    def _try_again(self, user_id: str, error: AdsumError) -> None:
-        if self._queue.retry(user_id, self._clock.monotonic_ms(), self._jitter()):
-            self._meter.hook("retried")
-        else:
-            self._lose("failed", error.detail)
+    def _over(self, taken: Taken[_Item]) -> None:
+        self._queue.finish(taken.user_id)
+        if taken.item.parcel is not None:
+            taken.item.parcel.over()
 
     def _set_timer(self) -> None:
         """Have the first pause that ends wake us."""

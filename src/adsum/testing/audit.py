@@ -14,13 +14,19 @@ What the design promises, precisely:
   the user had, and never one from before the state it was told last. A state that is
   only what a server came back with after a loss, not what its users did, is not told:
   a user held on a sound node throughout is not called offline because of it.
-- **Answers are true.** What a query answers was so at some moment between asking and answering.
+- **Answers are true.** What a query answers was so at some moment between asking and answering,
+  or since the node last looked at the store's versions, while it counts. Of a user, a node answers
+  nothing older than it has answered, or than what was set by a call that it has answered,
+  unless the store has another past by then.
+- **Logins.** A connection is kicked only for a login that the policy does not allow beside
+  it and that was not clearly earlier; a store's clock that jumped is an excuse.
 - **The relay's listeners hear a chain.** Each entry follows the last one, unless the
   partition was read anew in between.
-- **Webhooks** tell what a node has written, in order for each user and platform, at least
-  once, while that node lives and its relay was told of it.
+- **Webhooks** tell every change, whoever dies, at least once and in order for each user and
+  platform (`adsum.testing.hooks`).
 - **In the end**, a bounded time after the last fault, the store's state is that of the live
-  connections and the timed holds, and the last word of each watcher is the store's.
+  connections and the timed holds, the last word of each watcher is the store's, and no two
+  connections are left that the policy does not allow side by side.
 
 Not promised: that a client who connects anew somewhere else after its gateway died is
 never offline in between, or that a change lost by the store with the state before it
@@ -28,35 +34,31 @@ is ever told. Assumed, not checked: that an engine never gives a version twice, 
 even in another life (see `server`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 from adsum.core.partition import partition_of
+from adsum.domain.login import kicks
 from adsum.domain.platforms import ids_of
-from adsum.domain.presence import Change, FeedEntry, Status
-from adsum.testing.client import Connection
+from adsum.domain.presence import Change, FeedEntry
+from adsum.ports import Hook
+from adsum.testing.answers import Answers, Moment
+from adsum.testing.client import Connection, State
+from adsum.testing.hooks import HookAudit
 from adsum.testing.loop import VirtualLoop
-from adsum.testing.node import Node
+from adsum.testing.node import PLATFORMS, Node
+from adsum.testing.plan import Ill, Plan
 from adsum.testing.server import Server, done
 from adsum.testing.trace import Trace
-
-K = TypeVar("K")
 
 RELEASE_S = 1.0
 """After a server fell back: a node may still be ending its former hold, which is all the server has of it again."""
 
+LATE_LOGIN_S = 2.5
+"""How much later than it was a login may seem: its write may be given up, and land that late."""
+
 SETTLED_S = 2.0
 """How long a connection must have been there to be counted as held when a server loses its state."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A user's platforms from some time on. `by_loss`: because a server lost its state, not because they changed."""
-
-    at_s: float
-    mask: int
-    by_loss: bool = False
 
 
 START = Moment(0.0, 0)
@@ -65,12 +67,16 @@ START = Moment(0.0, 0)
 class Audit:
     """Watches a run, and keeps what it finds wrong in `violations`."""
 
-    def __init__(self, loop: VirtualLoop, trace: Trace, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, loop: VirtualLoop, trace: Trace, nodes: Mapping[str, Node], plan: Plan) -> None:
+        self._policy = plan.size.node.policy
+        self._clocks_run_true = all(fault.ill is not Ill.STEP for fault in plan.faults)
         self.violations: list[str] = []
         self._loop = loop
         self._trace = trace
         self._nodes = nodes
         self._histories: dict[str, list[Moment]] = {}
+        self.answers = Answers(loop.time, self._history, self.complain)
+        self.hooks = HookAudit(self.complain)
 
     def complain(self, what: str) -> None:
         """Something is wrong."""
@@ -82,6 +88,7 @@ class Audit:
     def changed(self, server: Server, entry: FeedEntry) -> None:
         """A server published an entry."""
         self._trace.note(f"store{server.index}", f"entry {entry.partition}/{entry.version:x} {_changes(entry)}")
+        self.hooks.published(server, entry)
         for change in entry.changes:
             history = self._history(change.user_id)
             if history[-1].mask != change.before:
@@ -95,6 +102,7 @@ class Audit:
         self._trace.note(f"store{server.index}", f"life {server.life} begins")
         partitions = server.store.partitions
         users = [user for user in self._histories if partition_of(user, partitions) in server.partitions]
+        self.answers.lost(users)
         for user_id, reading in zip(users, done(server.store.read(users)), strict=True):
             if reading.mask != self._histories[user_id][-1].mask:
                 self._histories[user_id].append(Moment(self._loop.time(), reading.mask, by_loss=True))
@@ -157,18 +165,48 @@ class Audit:
                     f"which only the store forgot: it is held on {node.name} since {since_s:.3f} s"
                 )
 
-    def answered(self, asked_s: float, statuses: Sequence[Status]) -> None:
-        """A query was answered."""
-        for user_id, mask in statuses:
-            history = self._history(user_id)
-            ends = [*(moment.at_s for moment in history[1:]), self._loop.time()]
-            if not any(m.mask == mask and end_s >= asked_s for m, end_s in zip(history, ends, strict=True)):
-                self.complain(f"a query asked at {asked_s:.3f} s answers {user_id}={mask:x}, as it was not then")
+    # Logins
+
+    def kicked(self, connection: Connection, logins: Sequence[Connection]) -> None:
+        """A connection was kicked; `logins` are all its user ever had."""
+        opened_s = connection.opened_s
+        assert opened_s is not None
+        if not self._clocks_run_true or any(
+            other.opened_s is not None and other.opened_s > opened_s - LATE_LOGIN_S
+            for other in logins
+            if self._are_rivals(connection, other)
+        ):
+            return
+        self.complain(f"{connection.name} of {connection.user_id} was kicked, and nobody logged in after it")
+
+    def rivals(self, connections: Sequence[Connection]) -> str:
+        """Who is connected beside each other against the policy; empty if nobody is."""
+        by_user: dict[str, list[Connection]] = {}
+        for connection in connections:
+            if connection.state is State.OPEN:
+                by_user.setdefault(connection.user_id, []).append(connection)
+        return ", ".join(
+            f"{one.name} on {one.node.name} and {other.name} on {other.node.name} are both connected"
+            for mine in by_user.values()
+            for one, other in combinations(mine, 2)
+            if self._are_rivals(one, other)
+        )
+
+    def _are_rivals(self, one: Connection, other: Connection) -> bool:
+        platforms = PLATFORMS.get(one.platform_id), PLATFORMS.get(other.platform_id)
+        return one.token != other.token and kicks(self._policy, *platforms)
+
+    # Webhooks
+
+    def told(self, node: str, hook: Hook) -> None:
+        """The receiver heard a webhook from a node."""
+        self._trace.note(node, f"tells {hook.user_id}/{hook.body['platformID']} {hook.command} of {hook.operation_id}")
+        self.hooks.heard(hook)
 
     # Nodes
 
     def check_node(self, node: Node) -> None:
-        """No task has died; webhooks heard so far are in order."""
+        """No task has died."""
         for failure in node.process.failures:
             self.complain(f"a task of {node.name} died: {failure!r}")
         node.process.failures.clear()
@@ -181,23 +219,6 @@ class Audit:
             for partition, version in server.ledger.written.get(node.name, ())
             if partition not in node.told.gaps and (partition, version) not in node.told.own
         ]
-
-    def check_hooks(self, node: Node, *, whole: bool) -> None:
-        """Each webhook expected was heard, in order, at least once; all of them if `whole`, else up to some."""
-        heard: dict[tuple[str, int], list[tuple[str, str]]] = {}
-        for hook in node.receiver.heard:
-            platform_id = hook.body["platformID"]
-            assert isinstance(platform_id, int)
-            if hook.operation_id == "kick":
-                continue
-            hooks = heard.setdefault((hook.user_id, platform_id), [])
-            told = (hook.command, hook.operation_id)
-            if not hooks or hooks[-1] != told:
-                hooks.append(told)
-        for key, hooks in _union(node.told.expected, heard):
-            expected = node.told.expected.get(key, [])
-            if hooks != (expected if whole else expected[: len(hooks)]):
-                self.complain(f"webhooks of {key} on {node.name}: expected {expected}, heard {hooks}")
 
     # The end
 
@@ -219,17 +240,23 @@ class Audit:
             if connection.words.get(user_id) != state.get(user_id, 0)
         )
 
+    def misled(self, nodes: Iterable[Node], state: Mapping[str, int]) -> str:
+        """Which nodes would answer from memory what is not the store's, or can't tell; empty if none."""
+        for node in nodes:
+            cursor, table = node.relay.sound(), node.states.table
+            if cursor is None or cursor.doubtful:
+                return f"{node.name} is in doubt about the feed"
+            for user in [*table.watched(), *table.hot()]:
+                if user.answers(cursor) and user.mask != state.get(user.user_id, 0):
+                    there = state.get(user.user_id, 0)
+                    return f"{node.name} answers {user.user_id}={user.mask:x}, and it is {there:x}"
+        return ""
+
     def _history(self, user_id: str) -> list[Moment]:
         history = self._histories.get(user_id)
         if history is None:
             history = self._histories[user_id] = [START]
         return history
-
-
-def _union(
-    expected: Mapping[K, list[tuple[str, str]]], heard: Mapping[K, list[tuple[str, str]]]
-) -> list[tuple[K, list[tuple[str, str]]]]:
-    return [(key, heard.get(key, [])) for key in [*expected, *(key for key in heard if key not in expected)]]
 
 
 def _changes(entry: FeedEntry) -> str:

@@ -1,5 +1,6 @@
 """A client's connection: asks to watch, and remembers the last word on each user it watches."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
 
@@ -39,15 +40,18 @@ class Connection:
         node: Node,
         user_id: str,
         platform_id: int,
+        token: str,
         heard: Heard,
         over: Callable[["Connection"], None],
     ) -> None:
         self.name = name
+        self.token = token
         self.node = node
         self.user_id = user_id
         self.platform_id = platform_id
         self.state = State.OPENING
         self.kicked = False
+        self.opened_s: float | None = None
         self.session: Session | None = None
         self.watched: dict[str, None] = {}
         self.subscribed: dict[str, None] = {}
@@ -67,15 +71,15 @@ class Connection:
         if not self.node.ready or self.state is not State.OPENING:
             self.state = State.OVER
             return
-        token = f"{self.user_id}/{self.platform_id}/{self.name}"
         try:
             session = self.node.gateway.admit(
-                Handshake(self.user_id, token, self.platform_id, "op", sdk_type="js"), None
+                Handshake(self.user_id, self.token, self.platform_id, "op", sdk_type="js"), None
             )
         except AdsumError:
             self.state = State.OVER
             return
         self.session, self.state = session, State.OPEN
+        self.opened_s = asyncio.get_running_loop().time()
         self.node.gateway.opened(session, self)
         self.node.reckon(self.user_id)
 

@@ -37,6 +37,8 @@ class Crowd:
         self._users = [f"u{index}" for index in range(users)]
         self._pick_node = pick_node
         self._serial = 0
+        self._logins: dict[str, list[Connection]] = {}
+        """All connections there ever were, by user."""
         self._subscribed: dict[tuple[Node, str], dict[str, None]] = {}
         self._asking: dict[tuple[Node, str], int] = {}
         """Subscriptions asked for and not answered yet."""
@@ -89,10 +91,13 @@ class Crowd:
 
     # Connecting
 
-    def _open(self, node: Node, user_id: str, platform_id: int) -> Connection:
+    def _open(self, node: Node, user_id: str, platform_id: int, token: str = "") -> Connection:
+        """A new connection: a login, unless it shows the token of an earlier one."""
         self._serial += 1
-        heard, over = self._audit.heard, self._come_back
-        connection = Connection(f"c{self._serial}", node, user_id, platform_id, heard, over)
+        name = f"c{self._serial}"
+        token = token or f"{user_id}/{platform_id}/{name}"
+        connection = Connection(name, node, user_id, platform_id, token, self._audit.heard, self._over)
+        self._logins.setdefault(user_id, []).append(connection)
         connection.subscribed.update(self._subscribed.get((node, user_id), {}))
         self.connections.append(connection)
         self._trace.note(connection.name, f"connects {user_id} on {platform_id} to {node.name}")
@@ -101,6 +106,11 @@ class Crowd:
 
     def _send(self, connection: Connection, what: Callable[[], None], delay_s: float = 0.001) -> None:
         connection.node.process.call_later(delay_s, what)
+
+    def _over(self, connection: Connection) -> None:
+        if connection.kicked:
+            self._audit.kicked(connection, self._logins[connection.user_id])
+        self._come_back(connection)
 
     def _come_back(self, lost: Connection) -> None:
         if lost.kicked or self._quiet or self._chance.random() < 0.2:
@@ -111,7 +121,7 @@ class Crowd:
         def again() -> None:
             node = None if self._quiet else self._pick_node(pick)
             if node is not None:
-                connection = self._open(node, lost.user_id, lost.platform_id)
+                connection = self._open(node, lost.user_id, lost.platform_id, lost.token)
                 if watched:
                     self._send(connection, lambda: connection.watch(watched), 0.002)
 
@@ -136,7 +146,8 @@ class Crowd:
         if connection and node:
             # Negative: the old one closes first.
             overlap_s = (-0.003, 0.0, 0.002, 0.05)[picks[2] % 4]
-            self._open(node, connection.user_id, connection.platform_id)
+            token = connection.token if picks[3] % 2 else ""
+            self._open(node, connection.user_id, connection.platform_id, token)
             self._send(connection, connection.leave, max(0.001 + overlap_s, 0))
 
     def _stall(self, picks: Sequence[int]) -> None:
@@ -211,22 +222,36 @@ class Crowd:
         self._set(picks, OFFLINE)
 
     async def _ask_set(self, node: Node, user_id: str, status: int, platform_id: int) -> None:
+        answers = self._audit.answers
+        question = answers.ask(node, [user_id])
         try:
             await node.presence.set_status(user_id, status, platform_id, Cause())
         except StoreError as error:
             self._trace.note(node.name, f"setting {user_id} fails: {error}")
+            return
+        answers.written(question, user_id, platform_id, online=status == ONLINE)
+        if self._chance.random() < 0.5:
+            await self._ask_query(node, [user_id])
 
     def _query(self, picks: Sequence[int]) -> None:
         if node := self._pick_node(picks[0]):
-            node.process.spawn(self._ask_query(node, self._some(picks[1:])))
+            node.process.spawn(self._ask_queries(node, self._some(picks[1:]), picks[0] % 5))
+
+    async def _ask_queries(self, node: Node, users: Sequence[str], again: int) -> None:
+        await self._ask_query(node, users)
+        for _ in range(again):
+            await asyncio.sleep(self._chance.choice((0.001, 0.02, 0.5)) * self._chance.random())
+            await self._ask_query(node, users)
 
     async def _ask_query(self, node: Node, users: Sequence[str]) -> None:
-        asked_s = self._loop.time()
+        answers = self._audit.answers
+        question = answers.ask(node, users)
         try:
-            statuses = await node.presence.statuses(users)
+            statuses, _ = await node.presence.statuses(users)
         except StoreError:
             return
-        self._audit.answered(asked_s, statuses)
+        self._trace.note(node.name, f"answers {' '.join(f'{user_id}={mask:x}' for user_id, mask in statuses)}")
+        answers.answered(question, statuses)
 
     # Choosing
 

@@ -4,30 +4,33 @@ Simulated are what is outside: its store's connection, its clients, the receiver
 webhooks. Heartbeats are not: the simulation ends connections itself.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from adsum.core.feed import FeedCursor
 from adsum.core.logins import LoginLedger
 from adsum.core.opids import OpIds
 from adsum.core.registry import Registry
 from adsum.core.session import Session
 from adsum.core.writer import Writer, WriterOptions
-from adsum.domain.errors import NetworkError, StoreError, TokenMalformed
+from adsum.domain.errors import StoreError, TokenMalformed
 from adsum.domain.identity import Identity
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PRESETS, PlatformRegistry, ids_of
 from adsum.domain.presence import FeedEntry
-from adsum.ports import Hook
+from adsum.ports import Clock, Hook, HookSink, Meter
+from adsum.service.consumer import ConsumerOptions, FeedConsumer, Owned
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
 from adsum.service.keeper import Keeper, KeeperOptions
 from adsum.service.logins import Logins
 from adsum.service.presence import Presence, PresenceLimits
 from adsum.service.relay import Relay
+from adsum.service.states import States
 from adsum.service.watching import Watching, WatchingLimits
-from adsum.service.webhooks import OFFLINE_COMMAND, ONLINE_COMMAND, WebhookOptions, Webhooks
+from adsum.service.webhooks import WebhookOptions, Webhooks
+from adsum.testing.hooks import Receiver
 from adsum.testing.loop import LoopClock, Process, VirtualLoop
 from adsum.testing.store import SimulatedStore
 from adsum.testing.trouble import Trouble
@@ -47,6 +50,9 @@ class NodeOptions:
     look_interval_ms: int
     grace_ms: int
     store_timeout_ms: int
+    query_cache_users: int
+    hook_most_s: float = 0.02
+    """The longest that a webhook takes to be answered."""
     max_attempts: int = 1_000
 
 
@@ -74,6 +80,9 @@ class NoMeter:
     def renewal(self, *, ok: bool) -> None:
         """One renewal of the lease tried."""
 
+    def lookups(self, hits: int, misses: int) -> None:
+        """Users asked for."""
+
     def feed_gap(self) -> None:
         """The feed of a partition had a hole."""
 
@@ -82,6 +91,12 @@ class NoMeter:
 
     def hook(self, outcome: str) -> None:
         """A webhook's outcome."""
+
+    def projected(self, users: int, *, ok: bool) -> None:
+        """One write of the projection."""
+
+    def feed_lost(self, role: str) -> None:
+        """Entries of the feed that a consumer had not seen are no longer kept."""
 
 
 class SpokenTokens:
@@ -96,39 +111,15 @@ class SpokenTokens:
             raise TokenMalformed("not USER/PLATFORM/SERIAL") from None
 
 
-class Receiver:
-    """Where a node's webhooks go. `down`: faults that keep it from answering; answers get lost then, too."""
-
-    def __init__(self, chance: Random) -> None:
-        self.heard: list[Hook] = []
-        self.down = 0
-        self._chance = chance
-
-    async def deliver(self, hook: Hook) -> None:
-        """Take a webhook; its answer may get lost."""
-        await asyncio.sleep(self._chance.uniform(0.0005, 0.02))
-        if self.down and self._chance.random() < 0.6:
-            raise NetworkError("the receiver does not answer")
-        self.heard.append(hook)
-        if self.down and self._chance.random() < 0.5:
-            raise NetworkError("the receiver's answer got lost")
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
 class Told:
-    """What a node's relay passed on, and whether it did so whole and in order.
+    """What a node's relay passed on, and whether it did so whole and in order."""
 
-    `expected` has, for each user and platform, the webhooks that must be heard.
-    """
-
-    def __init__(self, complain: Callable[[str], None]) -> None:
-        self.expected: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    def __init__(self, name: str, complain: Callable[[str], None]) -> None:
         self.gaps: dict[int, None] = {}
         """Partitions that were read anew because their feed could not be had whole."""
         self.own: dict[tuple[int, int], None] = {}
         """Partition and version of each entry of this node's own writes that the relay passed on."""
+        self._prefix = f"{name}-"
         self._complain = complain
         self._versions: dict[int, int] = {}
 
@@ -138,23 +129,35 @@ class Told:
         if last is not None and entry.before != last:
             self._complain(f"the relay told partition {entry.partition}: {entry.before}->{entry.version} after {last}")
         self._versions[entry.partition] = entry.version
-
-    def expect(self, entry: FeedEntry) -> None:
-        """Webhooks must be heard of this entry."""
-        self.own[entry.partition, entry.version] = None
-        for change in entry.changes:
-            for command, mask in (
-                (OFFLINE_COMMAND, change.before & ~change.after),
-                (ONLINE_COMMAND, change.after & ~change.before),
-            ):
-                for platform_id in ids_of(mask):
-                    hooks = self.expected.setdefault((change.user_id, platform_id), [])
-                    hooks.append((command, entry.op_id))
+        if entry.op_id.startswith(self._prefix):
+            self.own[entry.partition, entry.version] = None
 
     def gap(self, partition: int) -> None:
         """What was missed of a partition is read anew: the chain begins again."""
         self.gaps[partition] = None
         self._versions.pop(partition, None)
+
+
+class _Webhooks(Webhooks):
+    """Webhooks that tell what they could not be handed."""
+
+    def __init__(
+        self,
+        passed_over: Callable[[int, int, int], None],
+        sink: HookSink,
+        meter: Meter,
+        clock: Clock,
+        platforms: PlatformRegistry,
+        options: WebhookOptions,
+        jitter: Callable[[], float],
+    ) -> None:
+        super().__init__(sink, meter, clock, platforms, options, jitter)
+        self._passed_over = passed_over
+
+    def lost(self, owned: Owned, position: int, version: int) -> None:
+        """Entries are no longer kept."""
+        super().lost(owned, position, version)
+        self._passed_over(owned.partition, position, version)
 
 
 class Node:
@@ -169,6 +172,8 @@ class Node:
         chance: Random,
         trouble: Trouble,
         complain: Callable[[str], None],
+        hear: Callable[[Hook], None],
+        passed_over: Callable[[int, int, int], None],
     ) -> None:
         self.name = name = process.name
         self.process = process
@@ -179,6 +184,7 @@ class Node:
         self.clock = LoopClock(loop, chance.randrange(1_000_000))
         self.held: dict[tuple[str, int], float] = {}
         """Since when each user has been connected on each platform here."""
+        self.options = options
         self._loop = loop
         next_op_id = OpIds(name)
         meter = NoMeter()
@@ -196,21 +202,23 @@ class Node:
             lambda batch, told_ms: self.logins.written(batch, told_ms),
         )
         self.logins = Logins(ledger, self.flusher, store.partitions, lambda session: self.gateway.kick(session))
-        self.watching = Watching(store, self.registry.sessions, meter, WatchingLimits(LOTS, LOTS))
-        self.receiver = Receiver(chance)
+        self.states = States(store, self._sound, meter, options.query_cache_users)
+        self.watching = Watching(self.states, self.registry.sessions, meter, WatchingLimits(LOTS, LOTS))
+        self.receiver = Receiver(chance, options.hook_most_s, hear)
         hooks = WebhookOptions(retry_min_ms=50, retry_max_ms=1_000, max_attempts=options.max_attempts, concurrency=4)
-        self.webhooks = Webhooks(self.receiver, meter, self.clock, PLATFORMS, hooks, chance.random)
-        self.told = Told(lambda what: complain(f"{name}: {what}"))
+        self.webhooks = _Webhooks(passed_over, self.receiver, meter, self.clock, PLATFORMS, hooks, chance.random)
+        self.told = Told(name, lambda what: complain(f"{name}: {what}"))
         self.relay = Relay(
             store,
-            [self.told.on_feed, self.watching.on_feed, self.logins.on_feed, self._on_own],
+            [self.told.on_feed, self.states.on_feed, self.logins.on_feed, self._consume],
             self._resync,
             meter,
             options.look_interval_ms,
-            self.flusher.lease_lost.set,
+            self._interrupted,
             options.grace_ms,
         )
         self.keeper = Keeper(store, self.flusher, self.clock, meter, options.keeper, OpIds(f"{name}h"), next_op_id)
+        self.consumer = FeedConsumer("webhooks", store, self.keeper, self.webhooks, meter, ConsumerOptions())
         self.gateway = Gateway(
             ledger,
             self.flusher,
@@ -223,7 +231,7 @@ class Node:
             OpIds(f"{name}c"),
             self._kicked,
         )
-        self.presence = Presence(store, self.watching, PLATFORMS, PresenceLimits(), next_op_id)
+        self.presence = Presence(store, self.states, self.watching, PLATFORMS, PresenceLimits(), next_op_id)
 
     async def start(self) -> None:
         """Start as the service does; a node that can't, dies."""
@@ -231,6 +239,7 @@ class Node:
             await self.store.open()
             await self.relay.start()
             await self.keeper.start()
+            await self.consumer.start()
         except StoreError:
             self.die()
             return
@@ -245,6 +254,7 @@ class Node:
         await self.flusher.settle(2_000)
         await self.gateway.stop()
         await self.flusher.stop()
+        await self.consumer.stop(1_000)
         await self.keeper.stop()
         await self.relay.stop()
         await self.webhooks.stop(1_000)
@@ -272,16 +282,20 @@ class Node:
         for platform_id in ids_of(mask):
             self.held.setdefault((user_id, platform_id), self._loop.time())
 
-    def _on_own(self, entry: FeedEntry) -> None:
-        # As in production: every node hears all changes, and the one that wrote it tells each.
-        if entry.op_id.startswith(f"{self.name}-"):
-            self.told.expect(entry)
-            self.webhooks.on_feed(entry)
+    def _consume(self, entry: FeedEntry) -> None:
+        self.consumer.on_feed(entry)
 
     async def _resync(self, partition: int, *, restarted: bool) -> None:
         self.told.gap(partition)
+        await self.states.resync(partition, restarted=restarted)
         self.logins.missed(partition)
-        await self.watching.resync(partition, restarted=restarted)
+
+    def _sound(self) -> FeedCursor | None:
+        return self.relay.sound()
+
+    def _interrupted(self) -> None:
+        self.relay.read_lost(self.states.interrupted())
+        self.flusher.lease_lost.set()
 
     def _kicked(self, session: Session) -> None:
         self.webhooks.on_kick(session.user_id, session.platform.id, "kick")

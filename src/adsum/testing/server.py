@@ -11,12 +11,13 @@ that a past it lost has given.
 """
 
 import copy
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from adsum.adapters.memory import MemoryStore
 from adsum.core.partition import partition_of
+from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import FeedEntry, Reading
 from adsum.testing.loop import LoopClock
@@ -50,11 +51,13 @@ class Ledger:
 
     `holds`: user -> node -> its newest write. `timed`: (user, platform) -> deadline by
     the server's clock. `written`: node -> partition and version of each entry it made.
+    `roles`: partition -> the version at which its changes began to be consumed.
     """
 
     holds: dict[str, dict[str, Landed]] = field(default_factory=dict)
     timed: dict[tuple[str, int], int] = field(default_factory=dict)
     written: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    roles: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -156,7 +159,7 @@ class Server:
         told = state.ledger
         holds = {user: dict(nodes) for user, nodes in told.holds.items()}
         written = {node: list(entries) for node, entries in told.written.items()}
-        ledger = Ledger(holds, dict(told.timed), written)
+        ledger = Ledger(holds, dict(told.timed), written, dict(told.roles))
         return _State(store, ledger, [list(numbers) for numbers in state.numbers])
 
     # Versions
@@ -180,6 +183,31 @@ class Server:
             Reading(mask, numbers[partition_of(user_id, len(numbers))][version])
             for user_id, (mask, version) in readings
         ]
+
+    def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
+        """Bid for partitions."""
+        inside = [Bid(bid.partition, bid.take, self._inside(bid.partition, bid.done)) for bid in bids]
+        claims: list[Claim] = []
+        for bid, claim in zip(bids, done(self.store.claim(role, holder, inside)), strict=True):
+            numbers = self._state.numbers[bid.partition]
+            cursor = None if claim.cursor is None else numbers[claim.cursor]
+            claims.append(claim._replace(cursor=cursor, version=numbers[claim.version]))
+            self.ledger.roles.setdefault(bid.partition, numbers[claim.version])
+        return claims
+
+    def disown(self, role: str, holder: str, versions: Mapping[int, int]) -> None:
+        """Give partitions up."""
+        inside = {partition: self._inside(partition, version) for partition, version in versions.items()}
+        done(self.store.disown(role, holder, inside))
+
+    def has(self, partition: int, version: int) -> bool:
+        """Whether a version is of this life, or one before it that was not lost."""
+        return version in self._state.numbers[partition]
+
+    def _inside(self, partition: int, version: int) -> int:
+        """The engine's own number of a version; 0 for one that it does not have."""
+        numbers = self._state.numbers[partition]
+        return numbers.index(version) if version in numbers else 0
 
     def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
         """The feed of a partition after `version`; None if it is no longer kept or of another life."""

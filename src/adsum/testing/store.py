@@ -5,11 +5,13 @@ others have carried it out. So does the engine on a cluster.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar
 
 from adsum.core.partition import partition_of
+from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import LeaseLost, StoreError
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
@@ -43,6 +45,7 @@ class SimulatedStore:
         """Whether the node is dead: its calls go nowhere."""
         self.released_s = 0.0
         """When the last release was sent."""
+        self.sessions = 1
         self._network = network
         self._process = process
         self._timeout_s = timeout_ms / 1000
@@ -54,6 +57,11 @@ class SimulatedStore:
     def partitions(self) -> int:
         """How many partitions the users live in."""
         return self._partitions
+
+    @property
+    def feed_session(self) -> int:
+        """Grows with each line that is found again; 0 while one is lost."""
+        return self.sessions if all(line.refound_s < inf for line in self.lines) else 0
 
     async def open(self) -> None:
         """Subscribe to the feed of every server."""
@@ -137,6 +145,35 @@ class SimulatedStore:
         following = page.next_cursor * len(self.lines) + index if page.next_cursor else (index + 1) % len(self.lines)
         return Page(page.users, following)
 
+    async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
+        """The same of one partition's users."""
+        line = self.lines[partition % len(self.lines)]
+        (page,) = await self._trips(
+            f"page of {partition}", [_Trip(line, lambda s: done(s.store.page_of(partition, cursor, limit)))]
+        )
+        found: Page = page
+        return found
+
+    async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
+        """Bid for partitions in a role; raises `LeaseLost`."""
+        parts: dict[Line, list[Bid]] = {}
+        for bid in bids:
+            parts.setdefault(self.lines[bid.partition % len(self.lines)], []).append(bid)
+        trips = [_claim(line, role, holder, part) for line, part in parts.items()]
+        claims: dict[int, Claim] = {}
+        for part, answer in zip(parts.values(), await self._trips(f"claim {holder}", trips), strict=True):
+            claims |= {bid.partition: claim for bid, claim in zip(part, answer, strict=True)}
+        return [claims[bid.partition] for bid in bids]
+
+    async def disown(self, role: str, holder: str, done: Mapping[int, int]) -> None:
+        """Give partitions up, and bid for them no longer."""
+        parts: dict[Line, dict[int, int]] = {}
+        for partition, version in done.items():
+            parts.setdefault(self.lines[partition % len(self.lines)], {})[partition] = version
+        await self._trips(
+            f"disown {holder} {done}", [_disown(line, role, holder, part) for line, part in parts.items()]
+        )
+
     async def census(self) -> Census:
         """How many users are online now."""
         parts = await self._everywhere("census", lambda server: done(server.store.census()))
@@ -189,6 +226,7 @@ class SimulatedStore:
             listener(entry)
 
     def _refound(self, server: Server) -> None:
+        self.sessions += 1
         if self.severed:
             return
         self._network.trace.note(self._process.name, f"found store{server.index} again")
@@ -227,6 +265,14 @@ class SimulatedStore:
 
 def _read(line: Line, users: Sequence[str]) -> _Trip:
     return _Trip(line, lambda server: server.read(users))
+
+
+def _claim(line: Line, role: str, holder: str, bids: Sequence[Bid]) -> _Trip:
+    return _Trip(line, lambda server: server.claim(role, holder, bids))
+
+
+def _disown(line: Line, role: str, holder: str, done: Mapping[int, int]) -> _Trip:
+    return _Trip(line, lambda server: server.disown(role, holder, done))
 
 
 def _end_deadlines(server: Server) -> None:

@@ -50,7 +50,7 @@ class World:
         self.trace = Trace(loop)
         self.nodes: dict[str, Node] = {}
         """Every node that lives."""
-        self.audit = Audit(loop, self.trace, self.nodes)
+        self.audit = Audit(loop, self.trace, self.nodes, plan)
         self._chance = Random(f"world {plan.seed}")
         size = plan.size
         network_chance = Random(f"network {plan.seed}")
@@ -97,6 +97,8 @@ class World:
             Random(f"{self.plan.seed} {process.name}"),
             trouble,
             self.audit.complain,
+            lambda hook: self.audit.told(process.name, hook),
+            self._passed_over,
         )
         self.nodes[node.name] = node
         self.trace.note(node.name, "starts")
@@ -109,6 +111,9 @@ class World:
         if node.gone:
             self.trace.note(node.name, "cannot start")
             self.lose_node(node)
+
+    def _passed_over(self, partition: int, position: int, version: int) -> None:
+        self.audit.hooks.lost(self.servers[partition % len(self.servers)], partition, position, version)
 
     def _pick_node(self, pick: int) -> Node | None:
         ready = [node for node in self._slots if node.ready and not node.gone]
@@ -137,7 +142,6 @@ class World:
         self.crowd.leave_all()
         await self._rest("after everybody left", lambda: self._unrest() or self._left() or "; ".join(inspect(self)))
         for node in list(self.nodes.values()):
-            self.audit.check_hooks(node, whole=True)
             node.die()
             await asyncio.sleep(0.01)
             if node.process.tasks:
@@ -182,14 +186,19 @@ class World:
         state = self.state()
         if difference := self.audit.difference(state, wanted):
             return difference
+        if rivals := self.audit.rivals(self.crowd.alive()):
+            return rivals
         if deaf := self.audit.deaf(self.crowd.alive(), state):
             return deaf
+        if misled := self.audit.misled(self.nodes.values(), state):
+            return misled
         waiting = [
             node.name
             for node in self.nodes.values()
             if node.webhooks.waiting or node.relay.behind or self.audit.untold(node, self.servers)
         ]
-        return f"{waiting} have not told everything" if waiting else ""
+        untold = next(self.audit.hooks.untold(), "")
+        return f"{waiting} have not told everything" if waiting else untold
 
     def _left(self) -> str:
         return f"there are still {self.state()}" if self.state() else ""

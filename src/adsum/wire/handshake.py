@@ -130,18 +130,26 @@ def _parse_query(query: str) -> dict[str, bytes]:
     if raw.count(b"&") >= _MAX_PARAMETERS:
         raise ConnectionArgumentError(f"the query string has more than {_MAX_PARAMETERS} parameters")
     parameters: dict[str, bytes] = {}
+    # Most queries are IDs and a token, with nothing in them to decode.
+    coded = b"%" in raw or b"+" in raw or b";" in raw
     for pair in raw.split(b"&"):
-        if b";" in pair or _BAD_ESCAPE.search(pair):
+        if coded and (b";" in pair or _BAD_ESCAPE.search(pair)):
             continue
-        name, _, value = pair.replace(b"+", b" ").partition(b"=")
-        parameters.setdefault(to_text(unquote_to_bytes(name)), unquote_to_bytes(value))
+        name, _, value = pair.partition(b"=")
+        if coded:
+            name, value = _unescape(name), _unescape(value)
+        parameters.setdefault(to_text(name), value)
     return parameters
+
+
+def _unescape(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def _from_parameters(parameters: Mapping[str, bytes], headers: Mapping[str, str]) -> Handshake:
     def text(name: str) -> str:
         try:
-            return parameters.get(name, b"").decode()
+            return parameters[name].decode() if name in parameters else ""
         except UnicodeDecodeError:
             raise ConnectionArgumentError(f"{name} is not valid UTF-8") from None
 

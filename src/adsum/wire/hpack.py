@@ -27,6 +27,9 @@ ENTRY_BYTES = 32
 MAX_REMEMBERED = 256
 """Blocks remembered by a decoder; past that all are forgotten."""
 
+MAX_REMEMBERED_BYTES = 1_024
+"""Of a block that is remembered; one of indexes is far shorter."""
+
 MAX_INTEGER_BYTES = 5
 
 _STATIC_TEXT = """
@@ -136,19 +139,22 @@ class Decoder(Generic[MeaningT]):
             meaning = self._mean(self._fields(block))
             if self._changed or len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            if not self._changed:
+            if not self._changed and len(block) <= MAX_REMEMBERED_BYTES:
                 self._remembered[block] = meaning
         return meaning
 
     def _fields(self, block: bytes) -> list[Field]:
         fields: list[Field] = []
-        pos, end = 0, len(block)
+        pos, end, table = 0, len(block), self._table
         while pos < end:
             first = block[pos]
-            if 0x80 < first < 0xFF:
-                # An index that fits the byte: nearly all there are.
+            if 0x80 < first < _FIRST_DYNAMIC + 0x80:
+                # Nearly all fields are indexes that fit the byte, of the static table or the other.
                 pos += 1
-                fields.append(self._entry(first & 0x7F))
+                fields.append(_STATIC[first - 0x81])
+            elif 0x80 < first < 0xFF and first - _FIRST_DYNAMIC - 0x80 < len(table):
+                pos += 1
+                fields.append(table[first - _FIRST_DYNAMIC - 0x80])
             elif first >= 0x80:
                 index, pos = _integer(block, pos, 7)
                 fields.append(self._entry(index))

@@ -6,6 +6,7 @@ Constants and functions without state; the connection is in `http2`.
 import re
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -116,6 +117,11 @@ def headers_frames(stream_id: int, block: bytes, flags: int = 0) -> bytes:
     return b"".join([*frames, frame(CONTINUATION, END_HEADERS, stream_id, parts[-1])])
 
 
+def widening_frame(stream_id: int, by: int) -> bytes:
+    """A WINDOW_UPDATE frame."""
+    return frame(WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
+
+
 def unpad(flags: int, payload: bytes) -> bytes:
     """The payload without its padding; raises `ConnectionFault`."""
     if not flags & PADDED:
@@ -130,29 +136,43 @@ _NEEDED = frozenset((b":method", b":scheme", b":path"))
 _OF_CONNECTIONS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _NAMES = re.compile(rb"(?:\n:?[!#$%&'*+\-.^_`|~0-9a-z]+)*")
 _BAD_VALUES = re.compile(rb"[\0\r]|[ \t]\n|\n[ \t]")
+_VISIBLE = bytes(range(0x21, 0x7F))
 
 
 def read_block(fields: list[Field], max_list_bytes: int) -> Block | None:
     """What a client's header block says; None if it is malformed (sections 8.2 and 8.3) or too large."""
-    # All at once, because most blocks come with a value not seen before: no line of Python for each field.
-    names = b"".join([b"\n" + name for name, _ in fields])
-    values = b"\n".join([b"", *(value for _, value in fields), b""])
-    count = len(fields)
-    if (
-        len(names) + len(values) + ENTRY_BYTES * count > max_list_bytes
-        or not _NAMES.fullmatch(names)
-        or _BAD_VALUES.search(values)
-        or values.count(b"\n") != count + 1
+    # Most blocks have a value not seen before, and the names of the block before: hence no line of Python a field.
+    names, values = zip(*fields, strict=True) if fields else ((), ())
+    pseudo, names_bytes = _read_names(names)
+    joined = b"\n".join((b"", *values, b""))
+    if pseudo < 0 or names_bytes + len(joined) + ENTRY_BYTES * len(fields) > max_list_bytes:
+        return None
+    if len(joined.translate(None, _VISIBLE)) > len(fields) + 1 and (
+        _BAD_VALUES.search(joined) or joined.count(b"\n") != len(fields) + 1
     ):
         return None
-    pseudo = names.count(b"\n:")
-    asked, plain = dict(fields[:pseudo]), dict(fields[pseudo:])
-    # Repeated or late ones leave fewer than were counted.
-    if len(asked) != pseudo or not asked.keys() <= _PSEUDO or not _OF_CONNECTIONS.isdisjoint(plain):
-        return None
-    if pseudo and (not asked.keys() >= _NEEDED or not asked[b":path"]):
-        return None
+    plain = dict(fields[pseudo:])
     length = plain.get(b"content-length", b"-1")
     if plain.get(b"te", b"trailers") != b"trailers" or not (length.isdigit() or length == b"-1"):
         return None
+    asked = dict(fields[:pseudo])
+    if pseudo and not asked[b":path"]:
+        return None
     return Block(asked.get(b":path", b""), asked.get(b":method", b""), plain, int(length))
+
+
+@lru_cache(maxsize=256)
+def _read_names(names: tuple[bytes, ...]) -> tuple[int, int]:
+    """How many pseudo-fields come first (-1 for names that may not be), and the bytes of all."""
+    joined = b"".join([b"\n" + name for name in names])
+    pseudo = joined.count(b"\n:")
+    asked, plain = frozenset(names[:pseudo]), frozenset(names[pseudo:])
+    good = (
+        _NAMES.fullmatch(joined)
+        # Repeated or late ones leave fewer than were counted.
+        and len(asked) == pseudo
+        and asked <= _PSEUDO
+        and (asked >= _NEEDED or not asked)
+        and plain.isdisjoint(_OF_CONNECTIONS)
+    )
+    return pseudo if good else -1, len(joined)

@@ -1,4 +1,4 @@
-"""Protobuf of the three WebSocket payloads, written by hand.
+"""Protobuf of the three WebSocket payloads, and of the status lists of gRPC, written by hand.
 
 The messages are OpenIM's `openim.sdkws` ones (proto3):
 
@@ -17,8 +17,10 @@ request, not of the connection: answer it with the error.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from adsum.domain.errors import DataError
+from adsum.domain.platforms import ids_of
 from adsum.wire.text import to_utf8
 
 _VARINT, _FIXED64, _COUNTED, _GROUP, _GROUP_END, _FIXED32 = range(6)
@@ -97,6 +99,37 @@ def encode_elem(user_id: str, platform_ids: Iterable[int]) -> bytes:
     if packed:
         content += b"\x12" + _counted(packed)
     return b"\x0a" + _counted(content)
+
+
+def encode_status_list(statuses: Iterable[tuple[str, int]], next_cursor: int = 0) -> bytes:
+    """Any answer of `openim.user` with a `statusList`: users with masks of platforms, and a listing's next cursor.
+
+    Each entry is an `onlineStatus`: userID = 1, status = 2 (1 online, else absent), platformIDs = 3, packed.
+    """
+    entries = [encode_status(user_id, mask) for user_id, mask in statuses]
+    if next_cursor:
+        entries.append(b"\x10" + _varint(next_cursor))
+    return b"".join(entries)
+
+
+def encode_status(user_id: str, mask: int) -> bytes:
+    """One user of a status list, tag and length included: a join of these is the list."""
+    user = user_id.encode()
+    tail = _status_tail(mask)
+    size = len(user)
+    total = size + len(tail) + 2
+    if size and total < 0x80:
+        return b"\x0a%c\x0a%c%b%b" % (total, size, user, tail)
+    content = (b"\x0a" + _counted(user) if user else b"") + tail
+    return b"\x0a" + _counted(content)
+
+
+@lru_cache(maxsize=4_096)
+def _status_tail(mask: int) -> bytes:
+    """What follows the user ID in an `onlineStatus`: few masks are in use."""
+    if not mask:
+        return b""
+    return b"\x10\x01\x1a" + _counted(bytes(ids_of(mask)))
 
 
 def decode_tips(data: bytes) -> list[UserStatus]:

@@ -8,10 +8,9 @@ answer, has nothing of what was sent: tokens travel in the request line.
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha1
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from adsum.domain.errors import ConnectionArgumentError
 
@@ -23,8 +22,9 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 _GET: Final = b"GET "
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
-_TARGET = re.compile(rb"[!-\xff]+")
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET = re.compile(rb"[!-~\x80-\xff]+")
+_FIELD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*"
+_FIELDS = re.compile(rb"(?:%b(?:\r\n%b)*)?" % (_FIELD, _FIELD))
 _WEBSOCKET_HEADERS: Final = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 
 
@@ -36,8 +36,7 @@ class UpgradeError(ConnectionArgumentError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class UpgradeRequest:
+class UpgradeRequest(NamedTuple):
     """A client's opening handshake: the target as sent, and the headers by their names in lower case."""
 
     target: bytes
@@ -80,7 +79,7 @@ def parse_request(head: bytes) -> UpgradeRequest:
     if parts[2] != b"HTTP/1.1":
         raise UpgradeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "a WebSocket is opened with HTTP/1.1")
     headers = _parse_headers(fields)
-    if "websocket" not in _words(headers, b"upgrade") or "upgrade" not in _words(headers, b"connection"):
+    if not _has_word(headers, b"upgrade", b"websocket") or not _has_word(headers, b"connection", b"upgrade"):
         raise UpgradeError(HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket server: ask for an upgrade to websocket")
     if headers.get(b"sec-websocket-version") != b"13":
         raise UpgradeError(HTTPStatus.UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13")
@@ -140,8 +139,8 @@ def accepts(head: bytes, key: bytes) -> bool:
         return False
     return (
         headers.get(b"sec-websocket-accept") == _accept_value(b64encode(key))
-        and "websocket" in _words(headers, b"upgrade")
-        and "upgrade" in _words(headers, b"connection")
+        and _has_word(headers, b"upgrade", b"websocket")
+        and _has_word(headers, b"connection", b"upgrade")
         and b"sec-websocket-extensions" not in headers
     )
 
@@ -154,23 +153,20 @@ def content_length(head: bytes) -> int | None:
 
 def _parse_headers(fields: bytes) -> dict[bytes, bytes]:
     """Values by names in lower case; of a name that comes again, all values with commas between (RFC 9110)."""
+    if not _FIELDS.fullmatch(fields):
+        raise UpgradeError(HTTPStatus.BAD_REQUEST, "a header is malformed or has a control character in it")
     headers: dict[bytes, bytes] = {}
-    lines = fields.split(b"\r\n")
-    breaks = len(lines) - 1
-    if fields.count(b"\n") != breaks or fields.count(b"\r") != breaks or b"\0" in fields:
-        raise UpgradeError(HTTPStatus.BAD_REQUEST, "a header has a control character in it")
-    for line in lines if fields else ():
-        name, colon, value = line.partition(b":")
-        if not colon or not _NAME.fullmatch(name):
-            raise UpgradeError(HTTPStatus.BAD_REQUEST, "a header is malformed")
+    for line in fields.split(b"\r\n") if fields else ():
+        name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
         headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
 
 
-def _words(headers: Mapping[bytes, bytes], name: bytes) -> list[str]:
-    """The members of a list in a header, in lower case."""
-    return [word.strip() for word in headers.get(name, b"").decode("latin-1").lower().split(",")]
+def _has_word(headers: Mapping[bytes, bytes], name: bytes, word: bytes) -> bool:
+    """Whether a word, in any case, is a member of the list in a header."""
+    value = headers.get(name, b"").lower()
+    return value == word or word in (member.strip(b" \t") for member in value.split(b","))
 
 
 def _accept_value(key: bytes) -> bytes:

@@ -1,23 +1,203 @@
 """The WebSocket server's own duties: what its gateway cannot know."""
 
+import asyncio
 import contextlib
+import json
 import logging
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from adsum.adapters import ws
 from adsum.adapters.ws import WsOptions, WsServer
 from adsum.core.session import Session
-from adsum.domain.errors import AdsumError
+from adsum.domain.errors import AdsumError, FrameError, TooManyConnections
 from adsum.wire.handshake import Handshake, build_query
+from adsum.wire.websocket import BINARY, CLOSE, PING, goodbye, goodbye_code, server_frame
+from tests.support.client import frame, upgrade_request
 from tests.support.sessions import PLATFORMS, make_session
 from tests.support.waiting import until
 
 QUERY = build_query(Handshake(user_id="u", token="good", platform_id=1, operation_id="op"))
+
+
+HANDSHAKE_MS = 200
+
+
+class NotingGateway:
+    """Lets everybody in and notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.refusals: list[AdsumError] = []
+        self.violations: list[FrameError] = []
+        self.open = 0
+
+    def admit(self, handshake: Handshake, _origin: str | None) -> Session:
+        return make_session(handshake.user_id)
+
+    def refused(self, error: AdsumError) -> None:
+        self.refusals.append(error)
+
+    def opened(self, _session: Session, _link: object) -> None:
+        self.open += 1
+
+    def closed(self, _session: Session) -> None:
+        self.open -= 1
+
+    def binary(self, _session: Session, payload: bytes) -> None:
+        self.heard.append(("binary", payload))
+
+    def text(self, _session: Session, payload: bytes) -> None:
+        self.heard.append(("text", payload))
+
+    def ping(self, _session: Session, payload: bytes) -> None:
+        self.heard.append(("ping", payload))
+
+    def violated(self, _session: Session, error: FrameError) -> None:
+        self.violations.append(error)
+
+
+@pytest.fixture
+def gateway() -> NotingGateway:
+    return NotingGateway()
+
+
+@pytest.fixture
+async def server(gateway: NotingGateway) -> AsyncIterator[WsServer]:
+    options = WsOptions(handshake_timeout_ms=HANDSHAKE_MS)
+    running = WsServer(gateway, PLATFORMS, options)  # type: ignore[arg-type]
+    yield running
+    running.stop_accepting()
+
+
+async def reach(server: WsServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare connection to a server, which is started for it."""
+    port = await server.start("127.0.0.1", 0)
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+REQUEST = upgrade_request(f"ws://localhost/?{QUERY}")
+
+
+async def test_a_client_may_hurry_or_dawdle(server: WsServer, gateway: NotingGateway) -> None:
+    """Handshake and frames in one piece, or byte after byte: the same is heard."""
+    frames = frame(BINARY, b"one") + frame(PING, b"two") + frame(0x1, b"three")
+    said = [("binary", b"one"), ("ping", b"two"), ("text", b"three")]
+    reader, writer = await reach(server)
+    writer.write(REQUEST + frames)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    await until(lambda: gateway.heard == said)
+    gateway.heard.clear()
+    slow, trickling = await asyncio.open_connection(*writer.get_extra_info("peername"))
+    trickling.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in REQUEST + frames:
+        trickling.write(bytes([byte]))
+        await asyncio.sleep(0)
+    assert (await slow.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    await until(lambda: gateway.heard == said)
+    writer.close()
+    trickling.close()
+    await until(lambda: gateway.open == 0)
+
+
+async def test_what_follows_a_goodbye_is_not_heard(server: WsServer, gateway: NotingGateway) -> None:
+    reader, writer = await reach(server)
+    writer.write(REQUEST + frame(CLOSE, goodbye(4321)) + frame(BINARY, b"late") * 100)
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.read() == server_frame(CLOSE, goodbye(4321))
+    assert not gateway.heard
+    writer.close()
+
+
+async def test_a_violation_is_told_then_nothing_is_heard_or_sent(server: WsServer, gateway: NotingGateway) -> None:
+    """What the client goes on sending is thrown away, so that our goodbye reaches it."""
+    reader, writer = await reach(server)
+    writer.write(REQUEST + frame(0x3) + frame(BINARY, b"late") * 100_000)
+    await reader.readuntil(b"\r\n\r\n")
+    said = await reader.read()
+    assert (said[0], goodbye_code(said[2:])) == (0x80 | CLOSE, 1002)
+    assert [error.close_code for error in gateway.violations] == [1002]
+    assert not gateway.heard
+    writer.close()
+    await until(lambda: gateway.open == 0)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /", REQUEST[:-1]])
+async def test_a_handshake_has_its_time_and_then_nothing_is_left(server: WsServer, sent: bytes) -> None:
+    reader, writer = await reach(server)
+    writer.write(sent)
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    await until(lambda: server._timer is None)
+    assert not server._guests
+    writer.close()
+
+
+async def test_an_open_connection_has_all_the_time(server: WsServer, gateway: NotingGateway) -> None:
+    """Nothing of ours runs once nobody is in a handshake."""
+    reader, writer = await reach(server)
+    writer.write(REQUEST)
+    await reader.readuntil(b"\r\n\r\n")
+    await until(lambda: server._timer is None)
+    await asyncio.sleep(HANDSHAKE_MS * 2 / 1000)
+    assert gateway.open == 1
+    writer.close()
+    await until(lambda: gateway.open == 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", b"405 Method Not Allowed"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"426 Upgrade Required"),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"400 Bad Request"),
+        (b"GET /" + b"x" * 50_000, b"431 Request Header Fields Too Large"),
+    ],
+)
+async def test_what_is_no_handshake_is_answered_and_counted(
+    server: WsServer, gateway: NotingGateway, sent: bytes, status: bytes
+) -> None:
+    reader, writer = await reach(server)
+    writer.write(sent)
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
+    assert len(gateway.refusals) == 1
+    writer.close()
+
+
+async def test_one_that_was_refused_and_does_not_hang_up_is_dropped(
+    server: WsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ws, "LINGER_MS", 50)
+    reader, writer = await reach(server)
+    writer.write(upgrade_request("ws://localhost/?sendID=u"))
+    assert json.loads((await reader.read()).partition(b"\r\n\r\n")[2])["errCode"] == 1602
+    await until(lambda: server._timer is None)
+    with contextlib.suppress(ConnectionError):
+        for _ in range(100):
+            writer.write(b"still here")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        pytest.fail("it can still be written to")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_listens_on_all_addresses_of_a_host(server: WsServer, gateway: NotingGateway, host: str) -> None:
+    port = await server.start(host, 0)
+    found = {str(item[4][0]) for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    for address in found:
+        reader, writer = await asyncio.open_connection(address, port)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    await until(lambda: gateway.open == 0)
+    assert not gateway.refusals
 
 
 class BrokenGateway:
@@ -75,29 +255,81 @@ async def test_a_broken_frame_is_no_defect(caplog: pytest.LogCaptureFixture) -> 
             await client.wait_closed()
     server.stop_accepting()
     assert client.close_code == 1009
-    assert not [record for record in caplog.records if record.name.startswith(("adsum", "picows"))]
+    assert not [record for record in caplog.records if record.name.startswith("adsum")]
     assert "good" not in "".join(record.getMessage() for record in caplog.records if "websockets" not in record.name)
 
 
-async def test_clients_beyond_the_file_descriptors_are_turned_away_quietly(caplog: pytest.LogCaptureFixture) -> None:
-    """At the process's limit each further client is dropped at once; with room again, clients get in again."""
-    gateway = BrokenGateway("")
-    server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
-    port = await server.start("127.0.0.1", 0)
+def on(loop: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=loop)
+
+
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+@contextlib.contextmanager
+def few_files(spare: int) -> Iterator[list[socket.socket]]:
+    """20 sockets to connect with, and only so many descriptors more than theirs."""
     waiting = [socket.socket() for _ in range(20)]
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(one.fileno() for one in waiting)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 5, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + spare, before[1]))
     try:
-        for one in waiting:
-            one.setblocking(False)  # noqa: FBT003 - the library's signature
-            one.connect_ex(("127.0.0.1", port))
-        await until(lambda: gateway.refusals > 0)
+        yield waiting
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         for one in waiting:
             one.close()
-    assert not caplog.records
-    async with connect(f"ws://127.0.0.1:{port}/?{QUERY}") as client:
-        await client.send("text")
-    server.stop_accepting()
+
+
+@LOOPS
+def test_clients_beyond_the_file_descriptors_are_turned_away_quietly(
+    loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the process's limit each further client is dropped at once; with room again, clients get in again."""
+
+    async def crowd(gateway: NotingGateway) -> None:
+        server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
+        port = await server.start("127.0.0.1", 0)
+        with few_files(spare=5) as waiting:
+            for one in waiting:
+                one.setblocking(False)  # noqa: FBT003 - the library's signature
+                one.connect_ex(("127.0.0.1", port))
+            await until(lambda: sum(map(is_cut, waiting)) > 10)
+        async with connect(f"ws://127.0.0.1:{port}/?{QUERY}", ping_interval=None) as client:
+            await client.send("text")
+            await until(lambda: bool(gateway.heard))
+        server.stop_accepting()
+
+    with on(loop) as runner:
+        runner.run(crowd(NotingGateway()))
+    assert not [record for record in caplog.records if "websockets" not in record.name]
+
+
+def is_cut(one: socket.socket) -> bool:
+    """Whether a connection was ended by the other side."""
+    try:
+        return one.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@LOOPS
+def test_the_last_file_descriptors_are_not_for_connections(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A little before the limit, clients are told that there is no room."""
+
+    async def knock(gateway: NotingGateway) -> None:
+        server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
+        with few_files(spare=ws.SPARE_FILES // 2):
+            port = await server.start("127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(REQUEST)
+            answer = await reader.read()
+            writer.close()
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["errCode"] == 1601
+        assert [error.name for error in gateway.refusals] == [TooManyConnections.name]
+        server.stop_accepting()
+
+    with on(loop) as runner:
+        runner.run(knock(NotingGateway()))

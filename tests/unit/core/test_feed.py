@@ -98,3 +98,44 @@ def test_entries_that_arrive_while_the_store_is_asked_are_no_other_past() -> Non
     seen = cursor.versions()
     assert cursor.admit(entry(2)) is Verdict.NEXT
     assert cursor.look(seen, [1]) == Findings((), ())
+
+
+def test_a_partition_is_doubtful_while_it_catches_up() -> None:
+    """From the hole on until all that is known of has been brought."""
+    cursor = FeedCursor([0, 0])
+    cursor.admit(entry(3))
+    assert cursor.doubtful == {0}
+    cursor.admit(entry(5))
+    cursor.advance(0, 4)
+    assert cursor.doubtful == {0}
+    cursor.advance(0, 5)
+    assert cursor.doubtful == set()
+
+
+def test_a_partition_is_doubtful_while_the_store_is_seen_to_be_ahead() -> None:
+    """An entry that a look found in the store, and that has not arrived, may be on its way or lost."""
+    cursor = FeedCursor([0, 7])
+    cursor.look([0, 7], [2, 7])
+    assert cursor.doubtful == {0}
+    cursor.admit(entry(1))
+    assert cursor.doubtful == {0}
+    cursor.admit(entry(2))
+    assert cursor.doubtful == set()
+
+
+def test_an_entry_that_arrives_before_the_look_is_answered_leaves_no_doubt() -> None:
+    """What the store had at the look is here already."""
+    cursor = FeedCursor([0])
+    seen = cursor.versions()
+    cursor.admit(entry(1))
+    cursor.look(seen, [1])
+    assert cursor.doubtful == set()
+
+
+def test_a_partition_with_another_past_is_doubtful() -> None:
+    """Until it has been read anew, and if its versions are lower than those seen."""
+    cursor = FeedCursor([9])
+    assert cursor.look([9], [4]) == Findings((), (0,))
+    assert cursor.doubtful == {0}
+    assert cursor.advance(0, 4)
+    assert cursor.doubtful == set()

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from adsum.core.hookqueue import HookQueue, HookQueueOptions
 
-OPTIONS = HookQueueOptions(capacity=100, concurrency=4, max_attempts=3, retry_min_ms=100, retry_max_ms=1_000)
+OPTIONS = HookQueueOptions(concurrency=4, max_attempts=3, retry_min_ms=100, retry_max_ms=1_000)
 USERS = st.sampled_from("abcdef")
 
 
@@ -18,7 +18,7 @@ def queue() -> HookQueue[str]:
 
 def offer(queue: HookQueue[str], *items: str) -> None:
     for item in items:
-        assert queue.offer(item[0], item)
+        queue.add(item[0], item)
 
 
 def take_all(queue: HookQueue[str], now_ms: int = 0) -> list[str]:
@@ -67,18 +67,9 @@ def test_after_the_last_attempt_the_item_is_given_up_and_the_next_starts_afresh(
         answers.append(queue.retry("a", now_ms, jitter=0.5))
         now_ms = queue.next_due_ms() or now_ms
     assert answers == [True, True, False]
+    queue.finish("a")
     assert take_all(queue, now_ms) == ["a2"]
     assert queue.retry("a", now_ms, jitter=0.5)
-
-
-def test_a_full_queue_refuses_and_a_finished_one_makes_room() -> None:
-    queue: HookQueue[str] = HookQueue(HookQueueOptions(2, 1, 1, 1, 1))
-    offer(queue, "a1", "b1")
-    assert take_all(queue) == ["a1"]
-    assert not queue.offer("a", "a2")
-    assert len(queue) == 2
-    queue.finish("a")
-    assert queue.offer("a", "a2")
 
 
 def test_what_is_cleared_is_returned_and_gone(queue: HookQueue[str]) -> None:
@@ -103,21 +94,16 @@ class Model(RuleBasedStateMachine):
         self.tries: dict[tuple[str, int], int] = {}
         self.due: dict[str, int] = {}
 
-    @initialize(
-        capacity=st.integers(1, 12), concurrency=st.integers(1, 4), attempts=st.integers(1, 4), least=st.integers(2, 50)
-    )
-    def build(self, capacity: int, concurrency: int, attempts: int, least: int) -> None:
-        self.options = HookQueueOptions(capacity, concurrency, attempts, least, least * 4)
+    @initialize(concurrency=st.integers(1, 4), attempts=st.integers(1, 4), least=st.integers(2, 50))
+    def build(self, concurrency: int, attempts: int, least: int) -> None:
+        self.options = HookQueueOptions(concurrency, attempts, least, least * 4)
         self.queue: HookQueue[tuple[str, int]] = HookQueue(self.options)
 
     @rule(user=USERS)
-    def offer(self, user: str) -> None:
+    def add(self, user: str) -> None:
         self.serial += 1
-        item = (user, self.serial)
-        room = sum(map(len, self.lines.values())) < self.options.capacity
-        assert self.queue.offer(user, item) == room
-        if room:
-            self.lines.setdefault(user, []).append(item)
+        self.queue.add(user, (user, self.serial))
+        self.lines.setdefault(user, []).append((user, self.serial))
 
     @rule()
     def take(self) -> None:
@@ -150,6 +136,7 @@ class Model(RuleBasedStateMachine):
             del self.flying[user]
             self.due[user] = self.now_ms + self.options.retry_max_ms
         else:
+            self.queue.finish(user)
             self.drop_head(user)
 
     @rule(ms=st.integers(1, 100))
@@ -167,7 +154,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self) -> None:
-        assert len(self.queue) == sum(map(len, self.lines.values())) <= self.options.capacity
+        assert len(self.queue) == sum(map(len, self.lines.values()))
         assert self.queue.in_flight == len(self.flying) <= self.options.concurrency
 
     def drop_head(self, user: str) -> None:

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adsum.core.known import KnownTable
 from adsum.core.outbox import MAX_PUSH_BYTES, Press, owe
 from adsum.core.session import Session
-from adsum.core.watchers import WatchTable
 from adsum.wire.frames import CODECS, Codec
 from tests.support.sessions import LIMIT, make_session, tips
 from tests.support.world import IOS, WEB
 
 
-def table_of(users: Iterable[str], mask: int = IOS) -> WatchTable:
+def table_of(users: Iterable[str], mask: int = IOS) -> KnownTable:
     """A table in which somebody watches these users, who are on the platforms of the mask."""
-    table = WatchTable()
+    table = KnownTable(1, 0)
     table.watch(make_session("watcher"), users)
     for user_id in users:
-        user = table.get(user_id)
+        user = table.find(user_id)
         assert user is not None
         user.learn(mask, 1)
     return table
@@ -54,7 +54,7 @@ def test_a_frame_says_what_is_true_when_it_is_made() -> None:
     """The state goes in with the frame, not with the debt."""
     table = table_of("a", IOS)
     session = owing("a")
-    user = table.get("a")
+    user = table.find("a")
     assert user is not None
     user.learn(WEB, 2)
     user.learn(0, 3)

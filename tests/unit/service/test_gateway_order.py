@@ -8,6 +8,7 @@ from adsum.adapters.clock import SystemClock
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.core.session import Session
 from adsum.service.gateway import Gateway, GatewayOptions
+from adsum.service.states import States
 from adsum.service.watching import Watching, WatchingLimits
 from adsum.wire.messages import Op, Request, Response
 from adsum.wire.protobuf import encode_watch
@@ -46,7 +47,8 @@ async def desk() -> AsyncIterator[Desk]:
     clock = SystemClock()
     world = World(clock)
     node = Node(world.store, clock, lease_ttl_ms=60_000)
-    watching = Watching(world.store, node.registry.sessions, node.meter, WatchingLimits())
+    states = States(world.store, lambda: None, node.meter, max_hot=0)
+    watching = Watching(states, node.registry.sessions, node.meter, WatchingLimits())
     options = GatewayOptions(max_watched_per_connection=MOST)
     gateway = Gateway(
         node.ledger,
@@ -71,7 +73,7 @@ async def test_watching_and_not_watching_in_one_breath(desk: Desk) -> None:
     desk.ask("b")
     assert {response.err_code for response in (await desk.answers()).values()} == {0}
     assert set(desk.session.watching or ()) == {"b", "c"}
-    assert set(desk.watching.table.users()) == {"b", "c"}
+    assert {user.user_id for user in desk.watching.table.watched()} == {"b", "c"}
 
 
 async def test_requests_in_one_packet_share_the_limit(desk: Desk) -> None:
@@ -88,5 +90,5 @@ async def test_whoever_leaves_before_the_answer_watches_nobody(desk: Desk) -> No
     desk.ask("abc")
     desk.gateway.closed(desk.session)
     await until(lambda: not desk.gateway._reads)
-    assert len(desk.watching.table) == 0
+    assert desk.watching.table.watched_users == 0
     assert desk.link.binary == []

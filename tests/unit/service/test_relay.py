@@ -278,3 +278,83 @@ async def test_a_store_that_came_back_empty_is_followed_from_its_start(world: Wo
     await until(lambda: bool(looking.resynced) and not looking.relay.behind)
     await emptied.truth.write_timed("op", [TimedEdit("u", WEB, 0)])
     await until(lambda: looking.heard[-1] == emptied.entries[-1])
+
+
+async def test_a_feed_is_sound_from_its_start_on(world: World) -> None:
+    """Before it, there is no telling."""
+    follow = Follow(world.store)
+    assert follow.relay.sound() is None
+    await follow.relay.start()
+    cursor = follow.relay.sound()
+    assert cursor is not None
+    await write(world)
+    assert cursor.version(0) == 1
+    assert follow.relay.sound() is cursor
+    await follow.relay.stop()
+
+
+async def test_a_lost_connection_puts_all_in_doubt_until_looked_at(world: World) -> None:
+    """While it is lost, and when it is found again: entries may have been lost in between."""
+    follow = Follow(world.store, look_interval_ms=5)
+    await follow.relay.start()
+    world.store.session = 0
+    await looked(world)
+    assert follow.relay.sound() is None
+    held = world.store.hold("versions")
+    await held.arrived.wait()
+    world.store.session = 2
+    assert follow.relay.sound() is None
+    held.answer()
+    await until(follow.relay.sound)
+    await follow.relay.stop()
+
+
+async def looked(world: World) -> None:
+    """Wait for a look to be over."""
+    seen = world.store.calls["versions"]
+    await until(lambda: world.store.calls["versions"] > seen + 1)
+
+
+async def test_a_look_from_before_the_connection_was_found_again_ends_no_doubt(world: World) -> None:
+    """It says nothing of entries that got lost after it."""
+    follow = Follow(world.store, look_interval_ms=5)
+    await follow.relay.start()
+    held = world.store.hold("versions")
+    await held.perform()
+    world.store.session = 2
+    after = world.store.hold("versions")
+    held.answer()
+    await after.arrived.wait()
+    assert follow.relay.sound() is None
+    after.answer()
+    await until(follow.relay.sound)
+    await follow.relay.stop()
+
+
+async def test_without_looks_the_feed_is_in_doubt(world: World) -> None:
+    """While the store does not answer, nobody knows what it has."""
+    follow = Follow(world.store, look_interval_ms=5)
+    await follow.relay.start()
+    world.store.failing.add("versions")
+    await until(lambda: follow.relay.sound() is None)
+    world.store.failing.clear()
+    await until(follow.relay.sound)
+    await follow.relay.stop()
+
+
+async def test_an_entry_seen_and_not_heard_is_a_doubt(world: World) -> None:
+    """From the look that sees it on, until it is caught up with."""
+    follow = Follow(world.store, look_interval_ms=5)
+    await follow.relay.start()
+    world.store.drops = lambda _: True
+    changes = world.store.hold("changes_since")
+    await write(world)
+    cursor = follow.relay._cursor
+    assert cursor is not None
+    await until(lambda: cursor.doubtful)
+    await changes.arrived.wait()
+    assert cursor.doubtful == {0}
+    changes.answer()
+    await until(lambda: not cursor.doubtful)
+    assert follow.versions() == [1]
+    await follow.relay.stop()

@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 import pytest_asyncio
 
+from adsum.core.feed import FeedCursor
 from adsum.core.registry import Registry
 from adsum.core.session import Phase, Session
 from adsum.domain.errors import ArgumentError, StoreError, TooManyWatches
 from adsum.domain.login import LoginPolicy
 from adsum.domain.presence import Status, TimedEdit
+from adsum.service import states as states_module
 from adsum.service import watching as watching_module
 from adsum.service.relay import Relay
+from adsum.service.states import States
 from adsum.service.watching import Watching, WatchingLimits
 from adsum.wire.frames import CODECS, Codec
 from tests.support.faulty import FaultyStore
@@ -33,8 +36,12 @@ class Hub:
         self.store: FaultyStore = world.store
         self.meter = RecordingMeter()
         self.registry = Registry(LoginPolicy.KICK_NOBODY, 100_000, 100_000)
-        self.watching = Watching(world.store, self.registry.sessions, self.meter, LIMITS)
-        self.relay = Relay(world.store, [self.watching.on_feed], self.watching.resync, self.meter)
+        self.states = States(world.store, self._sound, self.meter, max_hot=0)
+        self.watching = Watching(self.states, self.registry.sessions, self.meter, LIMITS)
+        self.relay = Relay(world.store, [self.states.on_feed], self.states.resync, self.meter)
+
+    def _sound(self) -> FeedCursor | None:
+        return self.relay.sound()
 
     def connect(self, user_id: str = "watcher", codec: Codec = CODECS[0]) -> tuple[Session, RecordingLink]:
         session = make_session(user_id, codec=codec)
@@ -51,8 +58,8 @@ class Hub:
 
     async def watch(self, session: Session, *user_ids: str) -> dict[str, tuple[int, ...]]:
         """Watch, and what was answered."""
-        begun = self.watching.begin(session, user_ids)
-        return tips(await self.watching.answer(session, user_ids, begun))
+        self.watching.begin(session, user_ids)
+        return tips(await self.watching.answer(session, user_ids))
 
     async def set(self, mask: int, *user_ids: str) -> None:
         """Make these users' platforms the mask (of IOS and WEB)."""
@@ -61,7 +68,7 @@ class Hub:
     def assert_empty(self) -> None:
         """Nothing is kept of those who left."""
         watching = self.watching
-        assert (len(watching.table), watching.table.links) == (0, 0)
+        assert (watching.table.watched_users, watching.table.links) == (0, 0)
         assert not watching._subscribers
         assert not watching._ready
         assert not watching._touched
@@ -214,24 +221,21 @@ async def test_a_feed_that_lags_behind_the_reading_takes_nothing_back(hub: Hub) 
     assert pushes(session, link) == [{"u": WEB_ONLY}]
 
 
-async def test_a_reading_newer_than_the_feed_is_told_to_earlier_watchers(hub: Hub) -> None:
-    """What one watcher's question brings to light, the others hear as well."""
+async def test_those_who_ask_at_once_share_a_reading(hub: Hub) -> None:
+    """One reading answers all who ask while it is under way, and what changes meanwhile they all hear."""
     first, first_link = hub.connect("first")
-    second, _ = hub.connect("second")
-    slow = hub.store.hold("read")
-    hub_first = asyncio.create_task(hub.watch(first, "u"))
-    await slow.perform()
+    second, second_link = hub.connect("second")
+    held = hub.store.hold("read")
+    asking = [asyncio.create_task(hub.watch(session, "u")) for session in (first, second)]
+    await held.perform()
     hub.store.feed_held = True
-    quick = hub.store.hold("read")
-    hub_second = asyncio.create_task(hub.watch(second, "u"))
-    await quick.arrived.wait()
-    slow.answer()
-    assert await hub_first == {"u": OFFLINE}
     await hub.set(IOS, "u")
-    quick.answer()
-    assert await hub_second == {"u": IOS_ONLY}
+    held.answer()
+    assert await asyncio.gather(*asking) == [{"u": OFFLINE}, {"u": OFFLINE}]
+    assert hub.store.calls["read"] == 1
+    hub.store.deliver_feed()
     await turns()
-    assert last_words(first, first_link) == {"u": IOS_ONLY}
+    assert [last_words(first, first_link), last_words(second, second_link)] == [{"u": IOS_ONLY}, {"u": IOS_ONLY}]
 
 
 async def test_an_old_reading_is_no_answer_for_one_who_asks_later(hub: Hub) -> None:
@@ -259,21 +263,21 @@ async def test_nobody_is_told_of_a_user_of_whom_nothing_is_known(hub: Hub) -> No
     await hub.watch(first, "u")
     await hub.set(IOS, "u")
     hub.watching.unwatch(first, ["u"])
-    begun = hub.watching.begin(second, ["u"])
+    hub.watching.begin(second, ["u"])
     await turns()
     assert link.binary == []
-    assert tips(await hub.watching.answer(second, ["u"], begun)) == {"u": IOS_ONLY}
+    assert tips(await hub.watching.answer(second, ["u"])) == {"u": IOS_ONLY}
 
 
 async def test_what_a_connection_asks_next_comes_next(hub: Hub) -> None:
     """One who watches and stops watching in a breath watches nobody, and one who then watches again does."""
     session, link = hub.connect()
-    begun = hub.watching.begin(session, ["u"])
-    asking = asyncio.create_task(hub.watching.answer(session, ["u"], begun))
+    hub.watching.begin(session, ["u"])
+    asking = asyncio.create_task(hub.watching.answer(session, ["u"]))
     hub.watching.unwatch(session, ["u"])
     await asking
     assert session.watching is None
-    assert len(hub.watching.table) == 0
+    assert hub.watching.table.watched_users == 0
     await hub.watch(session, "u")
     await hub.set(IOS, "u")
     await turns()
@@ -320,20 +324,33 @@ async def test_a_question_given_up_leaves_what_was_before(hub: Hub) -> None:
     hub.assert_empty()
 
 
-async def test_of_two_questions_about_a_user_one_may_fail(hub: Hub) -> None:
+async def test_of_two_questions_about_a_user_one_may_be_given_up(hub: Hub) -> None:
     """Whoever was answered is watching, whatever became of an earlier question about the same user."""
     session, link = hub.connect()
-    first = hub.store.hold("read")
-    failing = asyncio.create_task(hub.watch(session, "u"))
-    await first.arrived.wait()
-    assert await hub.watch(session, "u") == {"u": OFFLINE}
-    hub.store.losing.add("read")
-    first.answer()
-    with pytest.raises(StoreError):
-        await failing
+    held = hub.store.hold("read")
+    first = asyncio.create_task(hub.watch(session, "u"))
+    second = asyncio.create_task(hub.watch(session, "u"))
+    await held.perform()
+    first.cancel()
+    assert await second == {"u": OFFLINE}
+    assert first.cancelled()
     await hub.set(IOS, "u")
     await turns()
     assert last_words(session, link) == {"u": IOS_ONLY}
+
+
+async def test_two_questions_about_a_user_may_both_fail(hub: Hub) -> None:
+    """Who was answered by neither is not watched."""
+    session, _ = hub.connect()
+    await hub.watch(session, "old")
+    hub.store.losing.add("read")
+    held = hub.store.hold("read")
+    asking = [asyncio.create_task(hub.watch(session, "u", name)) for name in ("v", "w")]
+    await held.arrived.wait()
+    held.answer()
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreError, StoreError]
+    assert list(session.watching or ()) == ["old"]
 
 
 # Slow watchers
@@ -496,7 +513,7 @@ async def test_lost_entries_are_made_good(hub: Hub) -> None:
 
 async def test_a_trimmed_feed_is_made_good_by_reading(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more missed than the store keeps, the watched users are read anew, in portions, and the differences told."""
-    monkeypatch.setattr(watching_module, "READ_USERS", 3)
+    monkeypatch.setattr(states_module, "READ_USERS", 3)
     session, link = hub.connect()
     users = [f"u{i}" for i in range(20)]
     await hub.set(IOS, "u0", "u1", "u2", "u3")
@@ -519,7 +536,7 @@ async def test_one_who_leaves_while_a_partition_is_read_anew(hub: Hub) -> None:
     await hub.watch(session, "u")
     held = hub.store.hold("read")
     partition = next(entry.partition for entry in hub.world.entries)
-    reading = asyncio.create_task(hub.watching.resync(partition, restarted=False))
+    reading = asyncio.create_task(hub.states.resync(partition, restarted=False))
     await held.perform()
     hub.disconnect(session)
     held.answer()

@@ -9,11 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from adsum.adapters.memory import MemoryStore
 from adsum.adapters.metrics import PrometheusMeter
+from adsum.core.consuming import Course
 from adsum.domain.errors import ArgumentError, NetworkError
 from adsum.domain.platforms import PRESETS, PlatformRegistry, mask_of
 from adsum.domain.presence import Cause, Change, FeedEntry
 from adsum.ports import Hook
+from adsum.service.consumer import ConsumerOptions, FeedConsumer, Handed, Owned
 from adsum.service.webhooks import KICK_COMMAND, OFFLINE_COMMAND, ONLINE_COMMAND, WebhookOptions, Webhooks
 
 PLATFORMS = PlatformRegistry(PRESETS["openim"])
@@ -77,6 +80,13 @@ class CountingMeter(PrometheusMeter):
         self.hooks[outcome] += 1
 
 
+class GoodLease:
+    """A lease that is good until told otherwise."""
+
+    holder = ""
+    held = True
+
+
 class World:
     """Webhooks with their surroundings; `build` changes the options."""
 
@@ -87,7 +97,16 @@ class World:
 
     def build(self, options: WebhookOptions) -> Webhooks:
         self.webhooks = Webhooks(self.sink, self.meter, WallClock(), PLATFORMS, options, lambda: 0.5)
+        self.lease = GoodLease()
+        store = MemoryStore(WallClock(), partitions=1)
+        self.consumer = FeedConsumer("webhooks", store, self.lease, self.webhooks, self.meter, ConsumerOptions())
+        self.course = Course(0, 0, 0)
         return self.webhooks
+
+    def tell(self, entry: FeedEntry) -> None:
+        """As the consumer does."""
+        self.course.hand(entry.version)
+        self.webhooks.take(Handed(Owned(self.consumer, self.course), entry))
 
     async def until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -108,8 +127,8 @@ async def world() -> AsyncIterator[World]:
     assert world.sink.closed
 
 
-def entry(*changes: Change, op_id: str = "op-1") -> FeedEntry:
-    return FeedEntry(0, 0, 1, op_id, changes)
+def entry(*changes: Change, op_id: str = "op-1", version: int = 1) -> FeedEntry:
+    return FeedEntry(0, 0, version, op_id, changes)
 
 
 def change(user_id: str, before: Iterable[int], after: Iterable[int]) -> Change:
@@ -129,7 +148,7 @@ def fail_times(times: int, error: Exception) -> Callable[[Hook], None]:
 
 async def test_bodies_have_openims_fields(world: World) -> None:
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("alice", [5], [1])))
+    world.tell(entry(change("alice", [5], [1])))
     world.webhooks.on_kick("alice", 2, "op-2")
     await world.until_idle()
     offline, online, kick = world.sink.delivered
@@ -164,7 +183,7 @@ async def test_bodies_have_openims_fields(world: World) -> None:
 
 async def test_only_what_differs_is_told_and_what_went_comes_first(world: World) -> None:
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("a", [1, 2, 3], [2, 4, 5]), change("b", [], [7]), change("c", [9], [])))
+    world.tell(entry(change("a", [1, 2, 3], [2, 4, 5]), change("b", [], [7]), change("c", [9], [])))
     await world.until_idle()
     told = world.sink.told()
     assert [event for event in told if event[0] == "a"] == [
@@ -175,7 +194,7 @@ async def test_only_what_differs_is_told_and_what_went_comes_first(world: World)
 
 async def test_a_platform_unknown_here_has_no_name(world: World) -> None:
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("a", [], [40])))
+    world.tell(entry(change("a", [], [40])))
     await world.until_idle()
     assert world.sink.delivered[0].body["platform"] == ""
 
@@ -184,7 +203,7 @@ async def test_a_platform_unknown_here_has_no_name(world: World) -> None:
 async def test_each_event_can_be_switched_off(world: World, kind: str) -> None:
     world.build(replace(OPTIONS, **{kind: False}))
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("a", [1], [2])))
+    world.tell(entry(change("a", [1], [2])))
     world.webhooks.on_kick("a", 3, "op")
     await world.until_idle()
     kinds = {"online": "on", "offline": "off", "kick": "kick"}
@@ -192,7 +211,7 @@ async def test_each_event_can_be_switched_off(world: World, kind: str) -> None:
 
 
 async def test_what_happens_before_the_start_is_told_after_it(world: World) -> None:
-    world.webhooks.on_feed(entry(change("a", [], [1])))
+    world.tell(entry(change("a", [], [1])))
     await asyncio.sleep(0)
     assert world.sink.tried == []
     world.webhooks.start()
@@ -206,7 +225,7 @@ async def test_order_is_kept_per_user_through_failures_while_others_go_on(world:
     world.webhooks.start()
     users = [f"user-{i}" for i in range(20)]
     for platform_id in range(1, 12):
-        world.webhooks.on_feed(entry(*(change(user, [], [platform_id]) for user in users)))
+        world.tell(entry(*(change(user, [], [platform_id]) for user in users)))
     await world.until_idle()
     for user in users:
         assert [event[2] for event in world.sink.told() if event[0] == user] == list(range(1, 12))
@@ -222,7 +241,7 @@ async def test_a_user_whose_hooks_fail_holds_up_nobody_else(world: World) -> Non
     world.build(replace(OPTIONS, concurrency=1, retry_min_ms=60_000, retry_max_ms=60_000))
     world.sink.answer = answer
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("a", [], [1]), change("b", [], [1]), change("c", [], [1])))
+    world.tell(entry(change("a", [], [1]), change("b", [], [1]), change("c", [], [1])))
     await world.until(lambda: len(world.sink.delivered) == 2)
     assert world.webhooks.waiting == 1
 
@@ -232,7 +251,7 @@ async def test_a_hook_is_given_up_after_its_last_attempt(world: World, caplog: p
     world.sink.answer = fail_times(3, NetworkError("status 503"))
     world.webhooks.start()
     with caplog.at_level(logging.WARNING, "adsum"):
-        world.webhooks.on_feed(entry(change("a", [], [1])))
+        world.tell(entry(change("a", [], [1])))
         await world.until_idle()
     assert world.meter.hooks == {"retried": 2, "failed": 1}
     assert "webhooks failed: 1 (status 503)" in caplog.text
@@ -241,7 +260,7 @@ async def test_a_hook_is_given_up_after_its_last_attempt(world: World, caplog: p
 async def test_a_refused_hook_is_not_tried_again_and_the_next_goes(world: World) -> None:
     world.sink.answer = fail_times(1, ArgumentError("refused"))
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("a", [1], [2])))
+    world.tell(entry(change("a", [1], [2])))
     await world.until_idle()
     assert world.meter.hooks == {"failed": 2}
     assert len(world.sink.tried) == 2
@@ -250,25 +269,40 @@ async def test_a_refused_hook_is_not_tried_again_and_the_next_goes(world: World)
 async def test_a_defect_of_the_sink_ends_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.sink.answer = fail_times(1, RuntimeError("defect"))
     world.webhooks.start()
-    world.webhooks.on_feed(entry(change("a", [], [1])))
+    world.tell(entry(change("a", [], [1])))
     await world.until_idle()
     world.sink.answer = lambda _hook: None
-    world.webhooks.on_feed(entry(change("a", [], [2])))
+    world.tell(entry(change("a", [], [2])))
     await world.until_idle()
     assert world.sink.told() == [("a", "on", 2)]
     assert world.meter.hooks == {"failed": 1, "sent": 1}
     assert "RuntimeError: defect" in caplog.text
 
 
-async def test_a_full_queue_drops_the_newest_counts_and_logs_briefly(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_full_queue_takes_no_entries_until_it_is_half_empty(world: World) -> None:
+    world.build(replace(OPTIONS, queue=10))
+    world.sink.gate.clear()
+    world.webhooks.start()
+    rooms = []
+    for i in range(1, 11):
+        rooms.append(world.webhooks.room)
+        world.tell(entry(change(f"user-{i}", [], [1]), version=i))
+    rooms.append(world.webhooks.room)
+    assert rooms == [True] * 10 + [False]
+    world.sink.gate.set()
+    await world.until(lambda: world.webhooks.waiting <= 5)
+    assert world.webhooks.room
+    await world.until_idle()
+    assert world.meter.hooks == {"sent": 10}
+
+
+async def test_a_full_queue_drops_kicks_counts_and_logs_briefly(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.build(replace(OPTIONS, queue=10))
     world.sink.gate.clear()
     world.webhooks.start()
     with caplog.at_level(logging.WARNING, "adsum"):
         for i in range(1_000):
-            world.webhooks.on_feed(entry(change(f"user-{i}", [], [1])))
+            world.webhooks.on_kick(f"user-{i}", 1, "op")
         assert world.webhooks.waiting == 10
         assert world.meter.hooks == {"dropped": 990}
         assert len(caplog.records) == 1
@@ -279,10 +313,45 @@ async def test_a_full_queue_drops_the_newest_counts_and_logs_briefly(
     assert counts == [1, 989]
 
 
+async def test_an_entry_is_done_when_its_last_hook_is_over(world: World) -> None:
+    """Delivered, refused or given up; one without hooks at once, but not before those ahead of it."""
+    world.build(replace(OPTIONS, max_attempts=2))
+    world.sink.gate.clear()
+    world.webhooks.start()
+    world.tell(entry(change("a", [], [1]), change("b", [], [1]), version=1))
+    world.tell(entry(version=2))
+    assert world.course.done == 0
+    errors = {"a": NetworkError("away"), "b": ArgumentError("refused")}
+
+    def answer(hook: Hook) -> None:
+        raise errors[hook.user_id]
+
+    world.sink.answer = answer
+    world.sink.gate.set()
+    await world.until_idle()
+    assert world.course.done == 2
+    assert world.course.clear
+    assert world.meter.hooks == {"retried": 1, "failed": 2}
+
+
+async def test_what_is_another_nodes_by_now_is_not_sent(world: World) -> None:
+    """Kicks are still this node's to tell."""
+    world.build(replace(OPTIONS, concurrency=1))
+    world.sink.gate.clear()
+    world.webhooks.start()
+    world.webhooks.on_kick("z", 1, "op")
+    world.tell(entry(change("a", [], [1]), version=1))
+    world.webhooks.on_kick("a", 1, "op")
+    world.course.dropped = True
+    world.sink.gate.set()
+    await world.until_idle()
+    assert world.sink.told() == [("z", "kick", 1), ("a", "kick", 1)]
+
+
 async def test_stopping_delivers_what_it_can(world: World) -> None:
     world.sink.answer = fail_times(2, NetworkError("away"))
     world.webhooks.start()
-    world.webhooks.on_feed(entry(*(change(f"user-{i}", [], [1, 2]) for i in range(50))))
+    world.tell(entry(*(change(f"user-{i}", [], [1, 2]) for i in range(50))))
     await world.webhooks.stop(20_000)
     assert len(world.sink.delivered) == 100
     assert world.meter.hooks["dropped"] == 0
@@ -291,7 +360,7 @@ async def test_stopping_delivers_what_it_can(world: World) -> None:
 async def test_stopping_drops_what_it_cannot_deliver(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.sink.gate.clear()
     world.webhooks.start()
-    world.webhooks.on_feed(entry(*(change(f"user-{i}", [], [1]) for i in range(50))))
+    world.tell(entry(*(change(f"user-{i}", [], [1]) for i in range(50))))
     with caplog.at_level(logging.WARNING, "adsum"):
         await world.webhooks.stop(10)
     assert world.meter.hooks == {"dropped": 50}
@@ -303,7 +372,7 @@ async def test_stopping_drops_what_it_cannot_deliver(world: World, caplog: pytes
 async def test_an_idle_service_has_neither_task_nor_timer(world: World) -> None:
     world.webhooks.start()
     tasks = asyncio.all_tasks()
-    world.webhooks.on_feed(entry(change("a", [], [1, 2])))
+    world.tell(entry(change("a", [], [1, 2])))
     assert len(asyncio.all_tasks()) == len(tasks) + 1
     await world.until(lambda: asyncio.all_tasks() == tasks)
     assert world.sink.told() == [("a", "on", 1), ("a", "on", 2)]
@@ -316,7 +385,7 @@ async def test_many_reasons_make_few_lines(world: World, caplog: pytest.LogCaptu
     world.sink.answer = answer
     world.webhooks.start()
     with caplog.at_level(logging.WARNING, "adsum"):
-        world.webhooks.on_feed(entry(*(change(str(i), [], [1]) for i in range(100))))
+        world.tell(entry(*(change(str(i), [], [1]) for i in range(100))))
         await world.until_idle()
         await world.webhooks.stop(0)
     assert len(caplog.records) < 12

@@ -39,6 +39,13 @@ class FeedReader:
         self._followers: dict[object, tuple[FeedListener, Callable[[], None]]] = {}
         self._pasts: dict[int, Past] = {}
         self._task: asyncio.Task[None] | None = None
+        self._sessions = 0
+        self._subscribed = False
+
+    @property
+    def session(self) -> int:
+        """Which subscription this is; 0 while there is none."""
+        return self._sessions if self._subscribed else 0
 
     def follow(self, listener: FeedListener, interrupted: Callable[[], None]) -> Callable[[], None]:
         """Have `listener` called with every entry, `interrupted` when a partition has, or may have, another past."""
@@ -66,6 +73,7 @@ class FeedReader:
             try:
                 reason = await self._watch(links)
             finally:
+                self._subscribed = False
                 await _close(links)
             log.warning("the feed is interrupted: %s", reason)
             links = await self._subscribe_again()
@@ -99,6 +107,8 @@ class FeedReader:
             await _close(links)
             raise
         self._compare(pasts)
+        self._sessions += 1
+        self._subscribed = True
         return links
 
     def _compare(self, pasts: dict[int, Past]) -> None:

@@ -9,7 +9,7 @@ from importlib.resources import files
 SLOTS = 16_384
 """Of a Redis cluster."""
 
-ALONE = {"read"}
+ALONE = {"read", "project"}
 """Scripts that use nothing of `common.lua`, which takes a microsecond to set up."""
 
 FOLDER = files("adsum.adapters.redis") / "lua"

@@ -153,11 +153,11 @@ class Server:
     def _failed(self, error: StoreError) -> None:
         self._failure = error.detail
         if self._circuit.failed(_now_ms(), random.random()):
-            log.warning("the store's server fails: %s", error)
+            log.warning("a Redis server fails: %s", error)
 
     def _succeeded(self) -> None:
         if self._circuit.succeeded():
-            log.info("the store's server %s answers again; %d calls failed meanwhile", self.name, self._circuit.refused)
+            log.info("the Redis server %s answers again; %d calls failed meanwhile", self.name, self._circuit.refused)
 
 
 def _tls_context(url: StoreUrl) -> ssl.SSLContext:

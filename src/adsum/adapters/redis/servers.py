@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +27,10 @@ class Servers(Protocol):
         """The server of each partition; raises `StoreError`."""
         ...
 
+    async def all(self) -> Sequence[Server]:
+        """Every server; raises `StoreError`."""
+        ...
+
     async def refresh(self) -> None:
         """Find out anew who has what; raises `StoreError`."""
         ...
@@ -36,10 +40,10 @@ class Servers(Protocol):
         ...
 
 
-def servers_of(url: StoreUrl, options: LinkOptions) -> Servers:
-    """The servers that a URL names."""
+def servers_of(url: StoreUrl, options: LinkOptions, slot: Callable[[int], int] = slot_of) -> Servers:
+    """The servers that a URL names. On a cluster, `slot` tells the slot of a partition."""
     if url.cluster:
-        return ClusterServers(url, options)
+        return ClusterServers(url, options, slot)
     return SentinelServers(url, options) if url.service else SingleServer(url, options)
 
 
@@ -53,6 +57,10 @@ class SingleServer:
     async def of(self, partitions: Iterable[int]) -> Mapping[int, Server]:
         """The same server for all."""
         return dict.fromkeys(partitions, self._server)
+
+    async def all(self) -> Sequence[Server]:
+        """The one."""
+        return (self._server,)
 
     async def refresh(self) -> None:
         """Nothing to find out."""
@@ -74,6 +82,10 @@ class SentinelServers:
     async def of(self, partitions: Iterable[int]) -> Mapping[int, Server]:
         """The same server for all."""
         return dict.fromkeys(partitions, self._server)
+
+    async def all(self) -> Sequence[Server]:
+        """The one."""
+        return (self._server,)
 
     async def refresh(self) -> None:
         """Look up the master for the next call."""
@@ -100,9 +112,10 @@ class SentinelServers:
 class ClusterServers:
     """The masters of a cluster."""
 
-    def __init__(self, url: StoreUrl, options: LinkOptions) -> None:
+    def __init__(self, url: StoreUrl, options: LinkOptions, slot: Callable[[int], int] = slot_of) -> None:
         self._url = url
         self._options = options
+        self._slot_of = slot
         self._door = Door(url)
         self._servers: dict[Address, Server] = {}
         self._known: set[Address] = set(url.hosts)
@@ -116,6 +129,12 @@ class ClusterServers:
         if not self._slots:
             await self.refresh()
         return {partition: self._places.get(partition) or self._place(partition) for partition in partitions}
+
+    async def all(self) -> Sequence[Server]:
+        """Every master that has slots."""
+        if not self._slots:
+            await self.refresh()
+        return tuple(self._servers.values())
 
     async def refresh(self) -> None:
         """Ask all nodes known; the first whose view of the cluster is whole is believed."""
@@ -167,7 +186,7 @@ class ClusterServers:
         return slots, {_address(node, address) for _, _, *nodes in ranges for node in nodes}
 
     def _place(self, partition: int) -> Server:
-        slot = slot_of(partition)
+        slot = self._slot_of(partition)
         for start, end, address in self._slots:
             if start <= slot <= end:
                 server = self._places[partition] = self._servers[address]

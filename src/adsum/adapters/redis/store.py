@@ -26,9 +26,10 @@ from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.servers import servers_of
 from adsum.adapters.redis.trips import Call, Trips
 from adsum.adapters.redis.url import StoreUrl
+from adsum.adapters.redis.writes import SharedWrites
 from adsum.core.partition import partition_of
 from adsum.domain.claims import Bid, Claim
-from adsum.domain.errors import ArgumentError
+from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
 from adsum.ports import FeedListener, nothing
 
@@ -73,11 +74,17 @@ class RedisStore:
         self._trips = Trips(self._servers, options.prefix, links.limit_s)
         self._feed = FeedReader(self._servers, options.prefix, options.partitions)
         self._reads = SharedReads(self._read)
+        self._writes = SharedWrites(self._write_timed, self._place)
 
     @property
     def partitions(self) -> int:
         """How many partitions the users live in."""
         return self._options.partitions
+
+    @property
+    def feed_session(self) -> int:
+        """Which subscription to the servers' channels this is; 0 while one is lost."""
+        return self._feed.session
 
     async def open(self) -> None:
         """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
@@ -122,11 +129,7 @@ class RedisStore:
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         """Apply each edit of deadline-bound platforms, in order."""
-        parts: dict[int, list[Any]] = {}
-        for user_id, online, offline, cause in edits:
-            args = parts.setdefault(self._place(user_id), [])
-            args += (user_id, *split_mask(online), *split_mask(offline), cause.conn_id, int(cause.background))
-        await self._run_parts("write_timed", (op_id, self._options.history, self._options.timed_ttl_ms), parts)
+        await self._writes.write(op_id, edits)
 
     async def read(self, user_ids: Sequence[str]) -> list[Reading]:
         """The platforms of each user, in the order asked, offline users included."""
@@ -227,7 +230,14 @@ class RedisStore:
         """Close every connection."""
         await self._feed.stop()
         await self._reads.close()
+        await self._writes.close()
         await self._servers.close()
+
+    async def _write_timed(self, op_id: str, parts: Mapping[int, Sequence[Any]]) -> dict[int, StoreError]:
+        head = (op_id, self._options.history, self._options.timed_ttl_ms)
+        calls = [Call(p, script("write_timed"), (*head, pack(args))) for p, args in parts.items()]
+        answers = await self._trips.ask(calls)
+        return {p: answer for p, answer in zip(parts, answers, strict=True) if isinstance(answer, StoreError)}
 
     async def _read(self, user_ids: Sequence[str]) -> dict[str, Reading]:
         parts: dict[int, list[str]] = {}
@@ -250,9 +260,6 @@ class RedisStore:
 
     async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
-
-    async def _run_parts(self, name: str, head: tuple[Any, ...], parts: dict[int, list[Any]]) -> None:
-        await self._trips.run([Call(p, script(name), (*head, pack(args))) for p, args in parts.items()])
 
     async def _end_leases(self, holder: str, op_id: str) -> None:
         found = await self._everywhere("end_leases", holder)
@@ -289,9 +296,9 @@ class _HoldPart:
     def add(self, state: HoldState) -> None:
         user_id, mask, cause, logins, ended_tokens = state
         self.states += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
-        for platform_id, token, kicked, age_ms, at_ms in logins:
-            self.logins += (user_id, platform_id, token, *split_mask(kicked), age_ms, at_ms)
-            if not at_ms:
+        for platform_id, token, kicked, *times in logins:
+            self.logins += (user_id, platform_id, token, *split_mask(kicked), *times)
+            if not times[-1]:
                 self.new[user_id] = None
         self.ended += ended_tokens
 

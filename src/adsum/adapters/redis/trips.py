@@ -23,12 +23,16 @@ MAX_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A script for one partition, or with a name instead a plain command on one of its keys (an index)."""
+    """A script for one partition, or with a name instead a plain command on one of its keys (an index).
+
+    With `keys` of its own it is for these instead.
+    """
 
     partition: int
     script: Script | str
     args: tuple[Any, ...] = ()
     key: int = 0
+    keys: tuple[str, ...] = ()
 
 
 class Trips:
@@ -41,7 +45,15 @@ class Trips:
         self._keys: dict[int, tuple[str, ...]] = {}
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
-        """The answer of each call. Raises `LeaseLost`, `StoreError`.
+        """The answer of each call. Raises `LeaseLost`, `StoreError` if any failed."""
+        answers = await self.ask(calls)
+        for answer in answers:
+            if isinstance(answer, StoreError):
+                raise answer
+        return answers
+
+    async def ask(self, calls: Sequence[Call]) -> list[Any]:
+        """The answer of each call, a `StoreError` for one that failed. Raises `StoreError` if time is up.
 
         A call that found its partition elsewhere, or whose connection was lost, goes once
         more: every call may be repeated without harm.
@@ -57,10 +69,7 @@ class Trips:
                         answers[i] = answer
         except TimeoutError:
             raise StoreError(f"the store did not answer within {self._limit_s:g} s") from None
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise _as_ours(answer)
-        return answers
+        return [_as_ours(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
     async def _run(self, calls: Sequence[Call]) -> list[Any]:
         places = await self._servers.of({call.partition for call in calls})
@@ -98,7 +107,7 @@ class Trips:
         return answers
 
     def _command(self, call: Call) -> Command:
-        keys = self._keys.get(call.partition)
+        keys = call.keys or self._keys.get(call.partition)
         if keys is None:
             keys = self._keys[call.partition] = keys_of(self._prefix, call.partition)
         if isinstance(call.script, Script):

@@ -1,27 +1,27 @@
 """gRPC's standard health service (grpc.health.v1), for one state that all services here share.
 
-The servicer that comes with grpcio-health-checking holds a lock while it writes
-to a watcher: one watcher that takes no data (an HTTP/2 window of 0) keeps it from
-ever saying NOT_SERVING, and open watches keep a server from stopping before its
-grace has passed. Here a watcher only delays itself, and a watch ends with the
-service.
+A watcher that takes no data (an HTTP/2 window of 0) only delays itself, and a watch
+ends with the service.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 
-import grpc
-import grpc.aio
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthServicer
+from google.protobuf.message import DecodeError
+from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
+
+from adsum.adapters.rpc.method import Method, Streaming, Unary
+from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+
+SERVICE_NAME = DESCRIPTOR.services_by_name["Health"].full_name
+OVERALL = ""
+"""The name that stands for the whole server."""
 
 MAX_WATCHES = 100
 """Watches at a time: each is a call under way, of which the server takes only so many, and asks for no token."""
 
-Context = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 
-
-class Health(HealthServicer):
+class Health:
     """Tells whether the named services serve; at first they don't."""
 
     def __init__(self, services: frozenset[str]) -> None:
@@ -30,6 +30,13 @@ class Health(HealthServicer):
         self._stopping = False
         self._changed = asyncio.Event()
         self._watches = 0
+
+    def methods(self) -> dict[str, Method]:
+        """The methods by path."""
+        return {
+            f"/{SERVICE_NAME}/Check": Unary(self._check, prompt=True),
+            f"/{SERVICE_NAME}/Watch": Streaming(self._watch),
+        }
 
     def set_serving(self, *, serving: bool) -> None:
         """Change the state, for all services. Without effect once stopping."""
@@ -46,35 +53,44 @@ class Health(HealthServicer):
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802
+    async def _check(self, body: bytes, _head: CallHead) -> bytes:
         """The present state; NOT_FOUND for a service unknown here."""
-        if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        return HealthCheckResponse(status=self._status)
+        if _service(body) not in self._services:
+            raise RpcRefused(StatusCode.NOT_FOUND, "unknown service")
+        return HealthCheckResponse(status=self._status).SerializeToString()
 
-    async def Watch(self, request: HealthCheckRequest, context: Context) -> AsyncIterator[HealthCheckResponse]:  # noqa: N802
+    async def _watch(self, requests: AsyncIterator[bytes], _head: CallHead) -> AsyncIterator[bytes]:
         """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here.
 
         RESOURCE_EXHAUSTED beyond `MAX_WATCHES`.
         """
         if self._watches >= MAX_WATCHES:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many health watches")
+            raise RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many health watches")
         self._watches += 1
         try:
-            async for response in self._states(request.service):
-                yield response
+            async for body in requests:
+                async for status in self._states(_service(body)):
+                    yield HealthCheckResponse(status=status).SerializeToString()
+                return
         finally:
             self._watches -= 1
 
-    async def _states(self, service: str) -> AsyncIterator[HealthCheckResponse]:
+    async def _states(self, service: str) -> AsyncIterator[int]:
         told: int | None = None
         while True:
             changed = self._changed
             status = self._status if service in self._services else HealthCheckResponse.SERVICE_UNKNOWN
             if status != told:
-                yield HealthCheckResponse(status=status)
+                yield status
                 told = status
             elif self._stopping:
                 return
             else:
                 await changed.wait()
+
+
+def _service(body: bytes) -> str:
+    try:
+        return HealthCheckRequest.FromString(body).service
+    except DecodeError:
+        raise RpcRefused(StatusCode.INTERNAL, "the request is not a HealthCheckRequest") from None

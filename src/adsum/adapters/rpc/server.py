@@ -1,27 +1,13 @@
 """The gRPC server: listens, tells its health, and stops without cutting calls off."""
 
-from dataclasses import dataclass
+import asyncio
+import socket
 
-import grpc.aio
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
-from adsum.adapters.rpc.health import Health
+from adsum.adapters.rpc import reflection
+from adsum.adapters.rpc.connection import Connection
+from adsum.adapters.rpc.health import OVERALL, Health
+from adsum.adapters.rpc.method import Desk, RpcLimits
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
-
-HEALTH_SERVICES = frozenset((health.OVERALL_HEALTH, SERVICE_NAME))
-
-
-@dataclass(frozen=True, slots=True)
-class RpcLimits:
-    """Bytes of one request, and calls worked on at a time; beyond either a call gets RESOURCE_EXHAUSTED.
-
-    4 MiB (gRPC's own default) hold setUserOnlineStatus for 10,000 users with IDs
-    of 256 bytes and 60 bytes of platforms and connection ID each.
-    """
-
-    max_request_bytes: int = 4 * 1024 * 1024
-    max_concurrent_calls: int = 1_000
 
 
 class RpcServer:
@@ -31,33 +17,33 @@ class RpcServer:
     """
 
     def __init__(self, service: UserService, limits: RpcLimits | None = None) -> None:
-        self._service = service
-        self._limits = limits or RpcLimits()
-        self._health = Health(HEALTH_SERVICES)
-        self._server: grpc.aio.Server | None = None
+        self._health = Health(frozenset((OVERALL, SERVICE_NAME)))
+        methods = {**service.methods(), **self._health.methods(), **reflection.methods()}
+        self._desk = Desk(methods, limits or RpcLimits())
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._stopping = False
+        self._gone = asyncio.Event()
+        self._ticking: asyncio.TimerHandle | None = None
 
     async def start(self, address: str, *, shared: bool = False) -> int:
         """Listen on `HOST:PORT` (port 0: any free one); the port. Raises `OSError` if it can't be had.
 
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
-        server = grpc.aio.server(
-            options=(
-                # Its default is to share: two services on one port would start without an error.
-                ("grpc.so_reuseport", int(shared)),
-                ("grpc.max_receive_message_length", self._limits.max_request_bytes),
-            ),
-            maximum_concurrent_rpcs=self._limits.max_concurrent_calls,
-        )
-        server.add_generic_rpc_handlers((self._service.handler(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError:
-            raise OSError(f"gRPC can't listen on {address}: is the port in use, or the address not ours?") from None
-        await server.start()
-        self._server = server
+        loop = asyncio.get_running_loop()
+        host, _, asked = address.rpartition(":")
+        port = int(asked)
+        found = await loop.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for place in dict.fromkeys(item[4][0] for item in found):
+            try:
+                server = await loop.create_server(self._connection, place, port, reuse_port=shared or None)
+            except OSError as error:
+                await self.stop(0)
+                raise OSError(error.errno, f"gRPC can't listen on {address}: {error.strerror or error}") from None
+            self._servers.append(server)
+            port = server.sockets[0].getsockname()[1]
+        self._tick()
         return port
 
     def set_serving(self, *, serving: bool) -> None:
@@ -67,5 +53,43 @@ class RpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, take no new call, give those under way the grace, then cancel them."""
         self._health.stop()
-        if self._server is not None:
-            await self._server.stop(grace_seconds)
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.leave()
+        if not await self._all_gone(grace_seconds):
+            tasks = [task for connection in tuple(self._connections) for task in connection.abort()]
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._all_gone(grace_seconds)
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    async def _all_gone(self, limit_s: float) -> bool:
+        """Wait for the connections to end; whether they have."""
+        self._gone.clear()
+        if self._connections:
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._gone.wait()
+            except TimeoutError:
+                pass
+        return not self._connections
+
+    def _connection(self) -> Connection:
+        return Connection(self._desk, self._made, self._lost)
+
+    def _made(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        if self._stopping:
+            connection.leave()
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._gone.set()
+
+    def _tick(self) -> None:
+        for connection in tuple(self._connections):
+            connection.tick()
+        self._ticking = asyncio.get_running_loop().call_later(1, self._tick)

@@ -12,50 +12,27 @@ core, such as Python, sees a code above 16 as UNKNOWN, from OpenIM as from us, a
 finds the number in the details.
 """
 
-from typing import NamedTuple, cast
-
-import grpc
 from google.protobuf.any_pb2 import Any
 
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, StoreError
 from adsum.proto.errinfo_pb2 import ErrorInfo
 from adsum.proto.status_pb2 import Status
-
-DETAILS_KEY = "grpc-status-details-bin"
+from adsum.wire.rpc import RpcRefused, StatusCode
 
 
 class OperationIdMissing(ArgumentError):
     """No metadata `operationID`. OpenIM answers gRPC's own code 3 there, without a detail."""
 
-    code, name = grpc.StatusCode.INVALID_ARGUMENT.value[0], "operationID error"
+    code, name = StatusCode.INVALID_ARGUMENT.value, "operationID error"
 
 
-class _WireCode(NamedTuple):
-    """A status code that `grpc.StatusCode` lacks.
-
-    grpcio replaces an `int` above 16 by UNKNOWN, but sends `code.value[0]` of
-    anything else as it is.
-    """
-
-    value: tuple[int, str]
-
-
-class Refusal(NamedTuple):
-    """The arguments of `ServicerContext.abort`."""
-
-    code: grpc.StatusCode
-    message: str
-    trailers: tuple[tuple[str, bytes], ...]
-
-
-def refusal(error: AdsumError) -> Refusal:
+def refusal(error: AdsumError) -> RpcRefused:
     """How to answer this error. One that has no detail to tell goes without `ErrorInfo`."""
     # OpenIM answers a failing store like any defect of its own: 500.
     kind: type[AdsumError] = InternalError if isinstance(error, StoreError) else type(error)
-    code = cast("grpc.StatusCode", _WireCode((kind.code, kind.name)))
     if not error.detail:
-        return Refusal(code, kind.name, ())
+        return RpcRefused(kind.code, kind.name)
     info = Any()
     info.Pack(ErrorInfo(cause=error.detail))
     status = Status(code=kind.code, message=kind.name, details=[info])
-    return Refusal(code, kind.name, ((DETAILS_KEY, status.SerializeToString()),))
+    return RpcRefused(kind.code, kind.name, status.SerializeToString())

@@ -14,6 +14,7 @@ from adsum.core.opids import OpIds
 from adsum.domain.platforms import parse_platforms
 from adsum.ports import Meter
 from adsum.service.presence import Presence, PresenceLimits
+from adsum.service.states import States
 from adsum.service.watching import Watching, WatchingLimits
 
 Query = tuple[str, str, float]
@@ -49,10 +50,11 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def presence(store: MemoryStore, meter: Meter) -> Presence:
-    watching = Watching(store, lambda _user_id: (), meter, WatchingLimits())
-    store.follow(watching.on_feed)
+    states = States(store, lambda: None, meter, max_hot=0)
+    watching = Watching(states, lambda _user_id: (), meter, WatchingLimits())
+    store.follow(states.on_feed)
     limits = PresenceLimits(max_user_id_bytes=16, max_users=100, page_users=10)
-    return Presence(store, watching, parse_platforms(["openim"]), limits, OpIds("test"))
+    return Presence(store, states, watching, parse_platforms(["openim"]), limits, OpIds("test"))
 
 
 @pytest.fixture

@@ -31,14 +31,14 @@ from adsum.proto.status_pb2 import Status
     ids=lambda value: type(value).__name__ if isinstance(value, AdsumError) else None,
 )
 def test_status_line_and_details_agree(error: AdsumError, code: int, name: str) -> None:
-    code_sent, message, ((key, details),) = refusal(error)
-    assert (code_sent.value[0], message, key) == (code, name, "grpc-status-details-bin")
-    status = Status.FromString(details)
+    refused = refusal(error)
+    assert (refused.code, refused.message) == (code, name)
+    status = Status.FromString(refused.details)
     assert (status.code, status.message) == (code, name)
     assert status.details[0].type_url == "type.googleapis.com/openim.protobuf.ErrorInfo"
     assert ErrorInfo.FromString(status.details[0].value) == ErrorInfo(cause="why")
 
 
 def test_an_error_without_detail_has_no_error_info() -> None:
-    code, message, trailers = refusal(OperationIdMissing())
-    assert (code.value[0], message, trailers) == (3, "operationID error", ())
+    refused = refusal(OperationIdMissing())
+    assert (refused.code, refused.message, refused.details) == (3, "operationID error", b"")

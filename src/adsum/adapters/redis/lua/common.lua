@@ -25,20 +25,30 @@ end
 -- Lua passes so many values at most to one call with room to spare.
 local PORTION = 2000
 
--- The users this call touches, each read once: holds, and the mask before the call.
+-- The users this call touches, each read once: the record before the call, and as it is now
+-- (false: none).
 local touched, order = {}, {}
 
 local function take_over(user, record)
-  local entry = {holds = {}, low = 0, high = 0, conn = '', background = 0}
-  if record then
-    for holder, low, high in string.gmatch(record, '([^:,]+):(%d+)%.?(%d*)') do
-      low, high = tonumber(low), tonumber(high) or 0
-      entry.holds[holder] = {low, high}
-      entry.low, entry.high = bor(entry.low, low), bor(entry.high, high)
-    end
-  end
-  touched[user] = entry
+  touched[user] = {before = record, now = record, conn = '', background = 0}
   order[#order + 1] = user
+end
+
+-- What a record says: the holds by holder, each {low, high}, and the union of them. Not to be
+-- changed: it is remembered, because within one call most records are the same.
+local readings = {}
+
+local function read(record)
+  local reading = readings[record]
+  if reading then return reading end
+  reading = {holds = {}, low = 0, high = 0}
+  for holder, low, high in string.gmatch(record or '', '([^:,]+):(%d+)%.?(%d*)') do
+    low, high = tonumber(low), tonumber(high) or 0
+    reading.holds[holder] = {low, high}
+    reading.low, reading.high = bor(reading.low, low), bor(reading.high, high)
+  end
+  readings[record] = reading
+  return reading
 end
 
 -- Reads users that will be touched: each `step`th of `list` from `first` on, in few calls.
@@ -54,24 +64,37 @@ local function read_all(list, first, step)
   end
 end
 
-local function hold(entry, holder, low, high)
-  if low == 0 and high == 0 then
-    entry.holds[holder] = nil
-  else
-    entry.holds[holder] = {low, high}
+-- The record with other platforms on one holder; remembered likewise, for one holder at a time.
+local outcomes, outcomes_of = {}, nil
+
+local function with_hold(record, holder, low, high)
+  if outcomes_of ~= holder then outcomes, outcomes_of = {}, holder end
+  local by_low = outcomes[record]
+  if not by_low then
+    by_low = {}
+    outcomes[record] = by_low
   end
+  local by_high = by_low[low]
+  if not by_high then
+    by_high = {}
+    by_low[low] = by_high
+  end
+  local found = by_high[high]
+  if found ~= nil then return found end
+  local parts = {}
+  for other, mask in pairs(read(record).holds) do
+    if other ~= holder then
+      parts[#parts + 1] = other .. ':' .. mask[1] .. (mask[2] ~= 0 and '.' .. mask[2] or '')
+    end
+  end
+  if low ~= 0 or high ~= 0 then parts[#parts + 1] = holder .. ':' .. low .. (high ~= 0 and '.' .. high or '') end
+  found = #parts > 0 and table.concat(parts, ',')
+  by_high[high] = found
+  return found
 end
 
--- A user's record, and the union of its holds.
-local function format(holds)
-  local text, low, high = nil, 0, 0
-  for holder, mask in pairs(holds) do
-    local part = holder .. ':' .. mask[1]
-    if mask[2] ~= 0 then part = part .. '.' .. mask[2] end
-    text = text and (text .. ',' .. part) or part
-    low, high = bor(low, mask[1]), bor(high, mask[2])
-  end
-  return text, low, high
+local function hold(entry, holder, low, high)
+  entry.now = with_hold(entry.now, holder, low, high)
 end
 
 local function call_all(command, key, values)
@@ -93,38 +116,64 @@ local function count(counts, low, high, step)
   end
 end
 
+-- The platforms that came and went with the changes from one record to another, so many times.
+local function count_all(steps)
+  local counts = {}
+  for before, afters in pairs(steps) do
+    for after, times in pairs(afters) do
+      local was, is = read(before), read(after)
+      count(counts, band(is.low, bnot(was.low)), band(is.high, bnot(was.high)), times)
+      count(counts, band(was.low, bnot(is.low)), band(was.high, bnot(is.high)), -times)
+    end
+  end
+  return counts
+end
+
 -- Writes the touched users, and publishes whose union of holds changed and, if given,
 -- what is to be told of logins (flat: user ID, platform ID, token, unix ms) and ended tokens.
 local function finish(op_id, history, logins, ended)
-  local changes, counts, records, gone = {}, {}, {}, {}
+  local changes, steps, records, gone = {}, {}, {}, {}
+  local n = 0
   for _, user in ipairs(order) do
     local entry = touched[user]
-    local record, low, high = format(entry.holds)
-    if record then
-      records[#records + 1] = user
-      records[#records + 1] = record
-    else
-      gone[#gone + 1] = user
-    end
-    if low ~= entry.low or high ~= entry.high then
-      local n = #changes
-      changes[n + 1], changes[n + 2], changes[n + 3] = user, entry.low, entry.high
-      changes[n + 4], changes[n + 5], changes[n + 6] = low, high, entry.conn
-      changes[n + 7] = entry.background
-      count(counts, band(low, bnot(entry.low)), band(high, bnot(entry.high)), 1)
-      count(counts, band(entry.low, bnot(low)), band(entry.high, bnot(high)), -1)
+    local before, now = entry.before, entry.now
+    if before ~= now then
+      if now then
+        records[#records + 1], records[#records + 2] = user, now
+      else
+        gone[#gone + 1] = user
+      end
+      local was, is = read(before), read(now)
+      if was.low ~= is.low or was.high ~= is.high then
+        changes[n + 1], changes[n + 2], changes[n + 3] = user, was.low, was.high
+        changes[n + 4], changes[n + 5], changes[n + 6] = is.low, is.high, entry.conn
+        changes[n + 7] = entry.background
+        n = n + 7
+        local afters = steps[before]
+        if not afters then
+          afters = {}
+          steps[before] = afters
+        end
+        afters[now] = (afters[now] or 0) + 1
+      end
     end
   end
   call_all('HSET', KEYS[1], records)
   call_all('HDEL', KEYS[1], gone)
   logins, ended = logins or {}, ended or {}
-  if #changes == 0 and #logins == 0 and #ended == 0 then return end
-  for id, step in pairs(counts) do
-    if step ~= 0 then redis.call('HINCRBY', KEYS[2], 'c' .. id, step) end
+  if n == 0 and #logins == 0 and #ended == 0 then return end
+  local fields, by = {'v'}, {}
+  for id, step in pairs(count_all(steps)) do
+    if step ~= 0 then fields[#fields + 1], by[#fields + 1] = 'c' .. id, step end
   end
-  local before = redis.call('HGET', KEYS[2], 'v') or '0-0'
+  local state = redis.call('HMGET', KEYS[2], unpack(fields))
+  local before = state[1] or '0-0'
   local packed = cmsgpack.pack({changes, logins, ended})
   local version = redis.call('XADD', KEYS[3], 'MAXLEN', '~', history, '*', 'p', before, 'o', op_id, 'c', packed)
-  redis.call('HSET', KEYS[2], 'v', version)
+  local values = {'v', version}
+  for i = 2, #fields do
+    values[#values + 1], values[#values + 2] = fields[i], (tonumber(state[i]) or 0) + by[i]
+  end
+  redis.call('HSET', KEYS[2], unpack(values))
   redis.call('SPUBLISH', KEYS[7], version .. '\n' .. before .. '\n' .. op_id .. '\n' .. packed)
 end

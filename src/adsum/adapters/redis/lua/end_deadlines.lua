@@ -9,7 +9,7 @@ end
 read_all(users, 1, 1)
 for i, member in ipairs(due) do
   local id, entry = tonumber(string.match(member, '^%d+')), touched[users[i]]
-  local timed = entry.holds[TIMED] or {0, 0}
+  local timed = read(entry.now).holds[TIMED] or {0, 0}
   if id <= 31 then
     hold(entry, TIMED, band(timed[1], bnot(lshift(1, id - 1))), timed[2])
   else

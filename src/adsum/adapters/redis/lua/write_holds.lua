@@ -2,7 +2,8 @@
 -- ARGV  1 holder  2 lane  3 sequence number  4 operation ID  5 entries the feed keeps
 --       6 packed, flat, for each user: user ID, low, high, connection ID, background (0 or 1)
 --       7 packed, if there are any: logins (flat: user ID, platform ID, token, low and high
---         of the platforms it ends, age in ms, unix ms at which it was or 0) and ended tokens
+--         of the platforms it ends, age in ms, unix ms after which it was or 0, unix ms
+--         at which it was or 0) and ended tokens
 -- Errs with LEASELOST if the holder has no lease. Ignores a sequence number that is
 -- not above the lane's last. Returns the unix ms at which logins are told, 0 if
 -- there are none.
@@ -28,7 +29,7 @@ if not ARGV[7] then
 end
 
 local function held_elsewhere(user, low, high)
-  for other, mask in pairs(touched[user].holds) do
+  for other, mask in pairs(read(touched[user].now).holds) do
     if other ~= holder and other ~= TIMED and (band(mask[1], low) ~= 0 or band(mask[2], high) ~= 0) then return true end
   end
   return false
@@ -38,9 +39,9 @@ end
 local now = math.max(now_ms(), tonumber(redis.call('HGET', KEYS[2], 'l') or 0))
 local logins, ended = unpack(cmsgpack.unpack(ARGV[7]))
 local told = {}
-for i = 1, #logins, 7 do
-  local user, at_ms = logins[i], logins[i + 6]
-  if at_ms == 0 then at_ms = now - logins[i + 5] end
+for i = 1, #logins, 8 do
+  local user, at_ms = logins[i], logins[i + 7]
+  if at_ms == 0 then at_ms = math.max(now - logins[i + 5], logins[i + 6] + 1) end
   if held_elsewhere(user, logins[i + 3], logins[i + 4]) then
     local n = #told
     told[n + 1], told[n + 2], told[n + 3], told[n + 4] = user, logins[i + 1], logins[i + 2], at_ms

@@ -1,0 +1,201 @@
+"""The table of the results: what the original does, quoted, what Adsum aims at, and which figures tell.
+
+The original is OpenIM's user service and gateway, with the store apart; Centrifugo is a second
+one of its kind. Their figures were measured once, on a machine with 2 cores, and are quoted as they were.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from bench.record import Results
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A figure, `scale` times, and its bound: at most, or with `least` at least.
+
+    `original` is the original's best figure in the same unit, None where it had none.
+    """
+
+    figure: str
+    bound: float
+    unit: str
+    original: float | None = None
+    scale: float = 1
+    least: bool = False
+
+    def value(self, results: Results) -> float | None:
+        """The figure, in the aim's unit."""
+        found = results.figures.get(self.figure)
+        return None if found is None else found.value * self.scale
+
+    def is_met(self, value: float) -> bool:
+        """Whether a value is within the bound."""
+        return value >= self.bound if self.least else value <= self.bound
+
+    def times_better(self, value: float) -> float | None:
+        """How many times as good as the original's best."""
+        if self.original is None or not value:
+            return None
+        return value / self.original if self.least else self.original / value
+
+    def embedded(self) -> "Aim | None":
+        """The same with the embedded engine, if it is about an engine."""
+        figure = self.figure.replace(".redis.", ".memory.")
+        return (
+            None if figure == self.figure else Aim(figure, self.bound, self.unit, self.original, self.scale, self.least)
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work. `cost` names the phase whose CPU and memory are shown beside it."""
+
+    work: str
+    original: str
+    aims: tuple[Aim, ...]
+    cost: str = ""
+
+
+def _latency(watchers: int, median_ms: float, p99_ms: float) -> tuple[Aim, ...]:
+    name = f"latency.redis.{watchers}.all"
+    return Aim(f"{name}_median_ms", median_ms, "ms", 500), Aim(f"{name}_p99_ms", p99_ms, "ms", 950)
+
+
+def _set(
+    quantity: str, bounds: tuple[float, ...], originals: tuple[float, ...], in_flight: tuple[int, ...]
+) -> tuple[Aim, ...]:
+    least, unit, scale = (True, "k users/s", 1e-3) if quantity == "per_s" else (False, "µs", 1.0)
+    return tuple(
+        Aim(f"writes.redis.many.{flying}.{quantity}", bound, unit, original, scale, least)
+        for flying, bound, original in zip(in_flight, bounds, originals, strict=True)
+    )
+
+
+def _asked(users: int, original: str, bounds: tuple[int, int], originals: tuple[int, int]) -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            f"getUserStatus of {users:,} user{'s' if users > 1 else ''}, {kind}, 1 / 32 in flight: calls/s",
+            original,
+            tuple(
+                Aim(f"users.redis.{kind}.{users}.{flying}.per_s", bound, "/s", best, least=True)
+                for flying, bound, best in zip((1, 32), bounds, originals, strict=True)
+            ),
+            f"users.redis.{kind}.{users}.32",
+        )
+        for kind in ("hot", "cold")
+    )
+
+
+ROWS: Final = (
+    Row(
+        "from a user's connect or disconnect to a watcher's receipt, over 100 watchers, Redis engine, idle: "
+        "median · p99",
+        "500 · 950 ms; Centrifugo 1.3 · 2.2 ms",
+        _latency(100, 1.3, 3),
+        "latency.redis.100.push",
+    ),
+    Row(
+        "the same, 1,000 watchers",
+        "500 · 950 ms; Centrifugo 7.4 · 12 ms (the limit is 1,000 writes of 7-8 µs)",
+        _latency(1_000, 9, 15),
+        "latency.redis.1000.push",
+    ),
+    Row(
+        "server CPU a push (gob, 1,000 watchers)",
+        "16.5 µs",
+        (Aim("latency.redis.1000.push.service_us", 12, "µs", 16.5),),
+        "latency.redis.1000.push",
+    ),
+    Row(
+        "one client watching 10,000 users who all come online: told of · in frames",
+        "cut off after 256 frames",
+        (
+            Aim("watching.redis.reading.told", 10_000, "users", least=True),
+            Aim("watching.redis.reading.frames", 255, "frames"),
+        ),
+        "watching.redis.reading.burst",
+    ),
+    Row(
+        "the same, if it reads only when all are online",
+        "cut off after 256 frames",
+        (
+            Aim("watching.redis.stalled.told", 10_000, "users", least=True),
+            Aim("watching.redis.stalled.frames", 255, "frames"),
+        ),
+        "watching.redis.stalled.burst",
+    ),
+    Row(
+        "memory a connection (10,000 idle, authenticated, gob)",
+        "24-27 KB RSS; Centrifugo 38-53 KB",
+        (Aim("connections.redis.10000.bytes", 10, "KB", 24, 1e-3),),
+        "connections.redis.10000.connect",
+    ),
+    Row(
+        "server CPU a connect (token checked, registered, written to Redis, told)",
+        "90-120 µs, user service and store apart",
+        (Aim("connections.redis.10000.connect.service_us", 150, "µs", 90),),
+        "connections.redis.10000.connect",
+    ),
+    Row(
+        "connections accepted a second, 10,000 at once",
+        "6,600-9,000; Centrifugo 5,050-10,500",
+        (Aim("connections.redis.10000.accept.per_s", 6_000, "/s", 9_000, least=True),),
+        "connections.redis.10000.accept",
+    ),
+    Row(
+        "idle CPU at 10,000 connections",
+        "0-0.5 %",
+        (Aim("connections.redis.10000.idle.percent", 0.5, "%"),),
+        "connections.redis.10000.pinged",
+    ),
+    Row(
+        "2004 requests, 50 connections: CPU a request, gob · gob + gzip · JSON",
+        "34 · 47 · 13 µs",
+        (
+            Aim("requests.gob.service_us", 15, "µs", 34),
+            Aim("requests.gob-gzip.service_us", 30, "µs", 47),
+            Aim("requests.json.service_us", 10, "µs", 13),
+        ),
+        "requests.gob",
+    ),
+    Row(
+        "setUserOnlineStatus, 100 users a call, every write a change, 1 / 8 / 32 in flight: users/s",
+        "8-19k / 33-54k / 36-55k",
+        _set("per_s", (60, 120, 120), (19, 54, 55), (1, 8, 32)),
+        "writes.redis.many.32",
+    ),
+    Row(
+        "— service CPU a user, 1 / 32 in flight",
+        "29-62 µs (1 in flight), 17 µs (32)",
+        _set("service_us", (8, 8), (29, 17), (1, 32)),
+    ),
+    Row(
+        "— Redis CPU a user, 1 / 32 in flight",
+        "50 µs (1 in flight), 17 µs (32)",
+        _set("redis_us", (5, 5), (50, 17), (1, 32)),
+    ),
+    Row(
+        "setUserStatus, 1 in flight: median · 32 in flight: calls/s",
+        "190-280 µs · 21-27k",
+        (
+            Aim("writes.redis.one.1.call_median_ms", 250, "µs", 190, 1e3),
+            Aim("writes.redis.one.32.per_s", 25, "k/s", 27, 1e-3, least=True),
+        ),
+        "writes.redis.one.32",
+    ),
+    *_asked(1, "5,400-6,200 / 29-32k", (6_000, 31_000), (6_200, 32_000)),
+    *_asked(100, "160-210 / 720-1,160", (2_000, 5_000), (210, 1_160)),
+    *_asked(1_000, "16-22 / 82-110", (300, 600), (22, 110)),
+    Row(
+        "getAllOnlineUsers, walk over 100,000 online users: time · missing · shown though offline",
+        "4.6-6.3 s, shows expired ones",
+        (
+            Aim("users.redis.100000.list.walk_median_ms", 0.25, "s", 4.6, 1e-3),
+            Aim("users.redis.100000.list.missing", 0, "users"),
+            Aim("users.redis.100000.list.wrongly_shown", 0, "users"),
+        ),
+        "users.redis.100000.list",
+    ),
+    Row("Redis bytes an online user", "145", (Aim("redis.ours.bytes", 80, "B", 145),)),
+)

@@ -1,0 +1,127 @@
+"""Callers who write at the same moment share one trip, and one script call for each partition.
+
+A script call costs about as much as the users in it, and a call of a hundred users has
+one or two in each partition: so what comes while enough is under way waits, and goes
+together.
+
+Invariants:
+- writes of a user reach the store in the order in which they were asked for;
+- a caller hears the outcome of the partitions they wrote to, whatever became of others.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from adsum.adapters.redis.codec import pack_edit
+from adsum.domain.errors import StoreError
+from adsum.domain.presence import TimedEdit
+
+Parts = Mapping[int, Sequence[Any]]
+"""By partition the edits, flat, as the script takes them."""
+
+Send = Callable[[str, Parts], Awaitable[Mapping[int, StoreError]]]
+"""Writes under an operation ID; the partitions where that failed."""
+
+MAX_TRIPS = 2
+"""Under way at a time: while one is on its way, the store works on the other."""
+
+MAX_EDITS = 10_000
+"""In one trip."""
+
+
+class SharedWrites:
+    """Gathers what is written in one turn of the event loop, or while enough is under way."""
+
+    def __init__(self, send: Send, place: Callable[[str], int]) -> None:
+        self._send = send
+        self._place = place
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathering: _Gathering | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def write(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
+        """Apply edits in order; raises `StoreError`. Those who share a trip share one operation ID: the first's."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        gathering = self._gathering
+        if gathering is None:
+            gathering = self._gathering = _Gathering(op_id)
+            self._loop.call_soon(self._go)
+        done: asyncio.Future[None] = self._loop.create_future()
+        gathering.add(edits, self._place, done)
+        if gathering.size >= MAX_EDITS:
+            self._start()
+        await done
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self._gathering is not None:
+            self._gathering.fail(StoreError("the store is closed"))
+            self._gathering = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _go(self) -> None:
+        if self._gathering is not None and len(self._tasks) < MAX_TRIPS:
+            self._start()
+
+    def _start(self) -> None:
+        gathering, self._gathering = self._gathering, None
+        assert gathering is not None
+        task = asyncio.create_task(self._run(gathering))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._go()
+
+    async def _run(self, gathering: "_Gathering") -> None:
+        try:
+            gathering.tell(await self._send(gathering.op_id, gathering.parts))
+        except asyncio.CancelledError:
+            gathering.fail(StoreError("the store is closed"))
+            raise
+        except Exception as error:  # noqa: BLE001 - told to those who asked
+            gathering.fail(error)
+
+
+class _Gathering:
+    """Edits of several callers."""
+
+    __slots__ = ("_callers", "op_id", "parts", "size")
+
+    def __init__(self, op_id: str) -> None:
+        self.op_id = op_id
+        self.parts: dict[int, list[Any]] = {}
+        self.size = 0
+        self._callers: list[tuple[asyncio.Future[None], set[int]]] = []
+
+    def add(self, edits: Sequence[TimedEdit], place: Callable[[str], int], done: "asyncio.Future[None]") -> None:
+        parts, mine = self.parts, set()
+        for edit in edits:
+            partition = place(edit.user_id)
+            mine.add(partition)
+            part = parts.get(partition)
+            if part is None:
+                part = parts[partition] = []
+            part += pack_edit(edit)
+        self.size += len(edits)
+        self._callers.append((done, mine))
+
+    def tell(self, failures: Mapping[int, StoreError]) -> None:
+        for done, partitions in self._callers:
+            if done.done():
+                continue
+            failed = [failures[partition] for partition in sorted(partitions & failures.keys())]
+            if failed:
+                done.set_exception(failed[0])
+            else:
+                done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        for done, _ in self._callers:
+            if not done.done():
+                done.set_exception(error)

@@ -1,0 +1,241 @@
+"""Keeps a copy of presence where other services look for it.
+
+It follows the feed, one node a partition, and writes each user's present platforms: a
+newer state replaces one that waits, and writing one again does no harm. Where nothing
+changes the copy would expire, so each partition is walked now and then; that mends what
+the copy has lost, too.
+
+Invariant: a state read from the store never replaces one that the feed told after it
+was asked for.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from adsum.core.backoff import backoff_ms
+from adsum.domain.errors import StoreError
+from adsum.domain.presence import Status
+from adsum.ports import Clock, Meter, Projection, Store
+from adsum.service.consumer import Handed, Owned
+from adsum.service.forever import end, forever
+
+log = logging.getLogger(__name__)
+
+PAGE_USERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorOptions:
+    """With `most_waiting` users to be written nothing further is taken; each partition is walked every `renew_ms`.
+
+    A write that fails is tried again after `retry_min_ms`, doubling to `retry_max_ms`.
+    """
+
+    most_waiting: int = 10_000
+    renew_ms: int = 600_000
+    retry_min_ms: int = 100
+    retry_max_ms: int = 10_000
+
+
+class _State(NamedTuple):
+    mask: int
+    owned: Owned
+
+
+class _Wave:
+    """States that are written together, and the entries that are done then. The oldest came at `since_ms`."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, _State] = {}
+        self.handed: list[Handed] = []
+        self.since_ms: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.states or self.handed)
+
+
+class Projector:
+    """The copy as this node keeps it for the partitions it owns; a `Target` of the feed."""
+
+    def __init__(
+        self,
+        store: Store,
+        projection: Projection,
+        clock: Clock,
+        meter: Meter,
+        options: ProjectorOptions,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._projection = projection
+        self._clock = clock
+        self._meter = meter
+        self._options = options
+        self._jitter = jitter
+        self._waiting = _Wave()
+        self._flying = _Wave()
+        self._wake = asyncio.Event()
+        self._due_ms: dict[Owned, int] = {}
+        """When each partition owned is to be walked next."""
+        self._walk = asyncio.Event()
+        self._written = asyncio.Event()
+        self._changed: set[str] | None = None
+        """While users are being read, those whom the feed told of meanwhile."""
+        self._failures = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.trouble = ""
+        """Why the last write failed; empty if it did not."""
+
+    @property
+    def waiting(self) -> int:
+        """Users whose present state is not yet in the copy, as far as is known."""
+        return len(self._waiting.states) + len(self._flying.states)
+
+    @property
+    def lag_ms(self) -> int:
+        """For how long the oldest of them has waited."""
+        since_ms = self._flying.since_ms if self._flying else self._waiting.since_ms
+        return 0 if since_ms is None else self._clock.monotonic_ms() - since_ms
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._tasks = [
+            asyncio.create_task(forever("writing the projection", self._write_step), name="projection"),
+            asyncio.create_task(forever("walking for the projection", self._walk_step), name="projection walk"),
+        ]
+
+    async def stop(self) -> None:
+        """Write no more. What is not written yet, the next owner writes."""
+        await end(self._tasks)
+        await self._projection.close()
+
+    # A target of the feed
+
+    @property
+    def room(self) -> bool:
+        """Whether it takes a further entry now."""
+        return len(self._waiting.states) < self._options.most_waiting
+
+    def begin(self, owned: Owned) -> None:
+        """A partition is this node's: nobody knows how much of it is in the copy."""
+        self._due_ms[owned] = 0
+        self._walk.set()
+
+    def take(self, handed: Handed) -> None:
+        """Have the present platforms of an entry's users written."""
+        changes = handed.entry.changes
+        if not changes:
+            handed.done()
+            return
+        for change in changes:
+            if self._changed is not None:
+                self._changed.add(change.user_id)
+            self._put(change.user_id, _State(change.after, handed.owned))
+        self._waiting.handed.append(handed)
+
+    def lost(self, owned: Owned, position: int, version: int) -> None:  # noqa: ARG002 - all is read anew
+        """Changes were not told: the partition is walked."""
+        self.begin(owned)
+
+    def _put(self, user_id: str, state: _State) -> None:
+        if self._waiting.since_ms is None:
+            self._waiting.since_ms = self._clock.monotonic_ms()
+        self._waiting.states[user_id] = state
+        self._wake.set()
+
+    # Writing
+
+    async def _write_step(self) -> None:
+        if not self._waiting:
+            self._wake.clear()
+            await self._wake.wait()
+        wave, self._waiting = self._waiting, _Wave()
+        self._flying = wave
+        try:
+            await self._write(wave)
+        except StoreError as error:
+            await self._failed(wave, error)
+        else:
+            self._flying = _Wave()
+            self._succeeded()
+            for handed in wave.handed:
+                handed.done()
+            self._written.set()
+
+    async def _write(self, wave: _Wave) -> None:
+        statuses = [Status(user_id, state.mask) for user_id, state in wave.states.items() if state.owned.good]
+        try:
+            await self._projection.write(statuses)
+        except StoreError:
+            self._meter.projected(len(statuses), ok=False)
+            raise
+        self._meter.projected(len(statuses), ok=True)
+
+    async def _failed(self, wave: _Wave, error: StoreError) -> None:
+        if not self._failures:
+            log.warning("the projection cannot be written: %s; trying again", error)
+        self._failures += 1
+        self.trouble = error.detail
+        options = self._options
+        pause_ms = backoff_ms(self._failures, options.retry_min_ms, options.retry_max_ms, self._jitter())
+        await asyncio.sleep(pause_ms / 1000)
+        newer, self._waiting, self._flying = self._waiting, wave, _Wave()
+        wave.states |= newer.states
+        wave.handed += newer.handed
+
+    def _succeeded(self) -> None:
+        self.trouble = ""
+        if self._failures:
+            log.info("the projection is written again after %d failures", self._failures)
+            self._failures = 0
+            # It may have come back without what it had.
+            self._due_ms = dict.fromkeys(self._due_ms, 0)
+            self._walk.set()
+
+    # Walking
+
+    async def _walk_step(self) -> None:
+        self._walk.clear()
+        self._due_ms = {owned: due_ms for owned, due_ms in self._due_ms.items() if owned.good}
+        owned = min(self._due_ms, key=self._due_ms.__getitem__, default=None)
+        wait_ms = None if owned is None else self._due_ms[owned] - self._clock.monotonic_ms()
+        if owned is None or wait_ms is None or wait_ms > 0:
+            await self._wait(wait_ms)
+            return
+        # Some come a little earlier than others, so that not all come at once for ever.
+        pause_ms = int(self._options.renew_ms * (1 - self._jitter() / 10))
+        self._due_ms[owned] = self._clock.monotonic_ms() + pause_ms
+        try:
+            await self._walk_through(owned)
+        except BaseException:
+            if owned in self._due_ms:
+                self._due_ms[owned] = 0
+            raise
+
+    async def _walk_through(self, owned: Owned) -> None:
+        cursor = 0
+        while owned.good:
+            while not self.room:
+                self._written.clear()
+                await self._written.wait()
+            self._changed = set()
+            try:
+                page = await self._store.page_of(owned.partition, cursor, PAGE_USERS)
+                for user_id, mask in page.users:
+                    if user_id not in self._changed and user_id not in self._waiting.states:
+                        self._put(user_id, _State(mask, owned))
+            finally:
+                self._changed = None
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    async def _wait(self, wait_ms: int | None) -> None:
+        try:
+            async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
+                await self._walk.wait()
+        except TimeoutError:
+            pass

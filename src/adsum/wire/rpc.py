@@ -1,0 +1,183 @@
+"""gRPC over HTTP/2, between bytes and values: a call's header, its messages, its status.
+
+After gRPC's own document, "gRPC over HTTP2".
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from adsum.domain.errors import FrameError
+from adsum.wire.compression import MESSAGE_TOO_BIG, decompress
+from adsum.wire.hpack import Field, encode
+from adsum.wire.http2_frames import Block
+
+PREFIX_BYTES = 5
+"""Before each message: whether it is compressed, and its length in 4 bytes."""
+
+MAX_MESSAGE_CHARS = 4_096
+"""Of a status message, and bytes of its details, so that they fit a header a client takes (8 KiB at most)."""
+
+HTTP_OK = 200
+MAX_TIMEOUT_S = 86_400.0 * 365
+
+
+class StatusCode(IntEnum):
+    """gRPC's own codes that are answered here."""
+
+    OK = 0
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class RpcRefused(Exception):
+    """How a call ends without an answer: a status code (gRPC's or OpenIM's), a message, and encoded details."""
+
+    def __init__(self, code: int, message: str, details: bytes = b"") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+@dataclass(slots=True)
+class CallHead:
+    """The header of a call. `refusal` tells why it can't be served, `http_status` that it is no gRPC at all."""
+
+    path: str
+    fields: dict[bytes, bytes]
+    timeout_s: float | None = None
+    gzip: bool = False
+    refusal: RpcRefused | None = None
+    http_status: int = HTTP_OK
+
+    def text(self, key: bytes) -> str | None:
+        """A value of the metadata; keys are lower-case."""
+        value = self.fields.get(key)
+        return None if value is None else value.decode("latin-1")
+
+
+_CONTENT_TYPE = re.compile(rb"application/grpc(?:[+;].*)?")
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+
+def read_call(block: Block) -> CallHead:
+    """The header of a call, from that of a request."""
+    path, fields = block.path.decode("latin-1"), block.fields
+    if block.method != b"POST":
+        return CallHead(path, fields, http_status=405)
+    if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
+        return CallHead(path, fields, http_status=415)
+    timeout_s: float | None = None
+    timeout = fields.get(b"grpc-timeout")
+    if timeout is not None:
+        found = _TIMEOUT.fullmatch(timeout)
+        if found is None:
+            refusal = RpcRefused(StatusCode.INTERNAL, "malformed grpc-timeout")
+            return CallHead(path, fields, refusal=refusal)
+        timeout_s = min(int(found[1]) * _UNITS_S[found[2]], MAX_TIMEOUT_S)
+    encoding = fields.get(b"grpc-encoding", b"identity")
+    if encoding not in (b"identity", b"gzip"):
+        refusal = RpcRefused(StatusCode.UNIMPLEMENTED, "this grpc-encoding is not supported: use gzip or identity")
+        return CallHead(path, fields, refusal=refusal)
+    return CallHead(path, fields, timeout_s, gzip=encoding == b"gzip")
+
+
+class Messages:
+    """Takes the body of a request apart into messages of up to `limit` bytes, for streams that have many."""
+
+    def __init__(self, limit: int, *, gzip: bool) -> None:
+        self._limit = limit
+        self._gzip = gzip
+        self._data = b""
+
+    @property
+    def partial(self) -> bool:
+        """Whether part of a message has come and the rest has not."""
+        return bool(self._data)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are whole now; raises `RpcRefused`."""
+        self._data += data
+        while (end := message_end(self._data, self._limit)) <= len(self._data):
+            message, self._data = self._data[:end], self._data[end:]
+            yield read_message(message, self._limit, gzip=self._gzip)
+
+
+def message_end(data: bytes | bytearray, limit: int) -> int:
+    """Where the first message in a body ends, as far as can be told yet; raises `RpcRefused` if it is too long."""
+    if len(data) < PREFIX_BYTES:
+        return PREFIX_BYTES
+    size = int.from_bytes(data[1:PREFIX_BYTES], "big")
+    if size > limit:
+        raise RpcRefused(
+            StatusCode.RESOURCE_EXHAUSTED, f"the request has {size} bytes, and no more than {limit} are taken"
+        )
+    return PREFIX_BYTES + size
+
+
+def read_message(data: bytes, limit: int, *, gzip: bool) -> bytes:
+    """The one message, with its prefix, that `data` must be; raises `RpcRefused`."""
+    if message_end(data, limit) != len(data):
+        raise RpcRefused(StatusCode.INTERNAL, "the request is not one whole message")
+    if not data[0]:
+        return data[PREFIX_BYTES:]
+    if data[0] != 1 or not gzip:
+        raise RpcRefused(StatusCode.INTERNAL, "the request is compressed, but not as its header says")
+    try:
+        return decompress(data[PREFIX_BYTES:], limit)
+    except FrameError as error:
+        code = StatusCode.RESOURCE_EXHAUSTED if error.close_code == MESSAGE_TOO_BIG else StatusCode.INTERNAL
+        raise RpcRefused(code, error.detail) from None
+
+
+def write_message(message: bytes) -> bytes:
+    """A message with its prefix, not compressed."""
+    return len(message).to_bytes(PREFIX_BYTES, "big") + message
+
+
+_OPENING: tuple[Field, ...] = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity,gzip"),
+)
+
+OPENING = encode(_OPENING[:2])
+"""The header of an answer."""
+
+OK_TRAILERS = encode(((b"grpc-status", b"0"),))
+
+
+def trailers(refused: RpcRefused) -> bytes:
+    """The trailers of a call that failed after its answer was begun."""
+    return encode(_status(refused))
+
+
+def trailers_only(refused: RpcRefused) -> bytes:
+    """The only header block of a call that failed."""
+    return encode((*_OPENING, *_status(refused)))
+
+
+def http_refusal(status: int) -> bytes:
+    """The only header block for a request that is no gRPC."""
+    return encode(((b":status", b"%d" % status),))
+
+
+_UNSAFE = re.compile(rb"[^ -$&-~]")
+
+
+def _status(refused: RpcRefused) -> Iterator[Field]:
+    yield b"grpc-status", b"%d" % refused.code
+    if refused.message:
+        text = refused.message[:MAX_MESSAGE_CHARS].encode("utf-8", "replace")
+        yield b"grpc-message", _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], text)
+    if 0 < len(refused.details) <= MAX_MESSAGE_CHARS:
+        yield b"grpc-status-details-bin", b64encode(refused.details).rstrip(b"=")

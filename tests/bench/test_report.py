@@ -1,0 +1,52 @@
+"""The page of the results."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import msgspec
+
+from bench import growth, report
+from bench.record import Figure, Part, Results
+from bench.table import ROWS
+
+FAILED = "told of 256 of 10000 users"
+
+
+def results() -> Results:
+    """Every figure of the table just within its aim, but those of one part, which failed."""
+    parts: dict[str, Part] = {}
+    for row in ROWS:
+        for aim in row.aims:
+            part = parts.setdefault(aim.figure.split(".")[0], Part(1))
+            part.figures[aim.figure] = Figure(aim.bound / aim.scale, aim.unit)
+    parts["watching"] = Part(1, failures={"watching.redis": FAILED})
+    return Results({"cores": "2 (some)"}, "now", 3, busy=True, quick=False, parts=parts)
+
+
+def test_what_was_not_measured_says_why_and_is_not_met() -> None:
+    page = report.page(results())
+    rows = [line for line in page.splitlines() if line.startswith("| ") and FAILED in line]
+    assert len(rows) == 2
+    assert all(line.endswith("**no** |") for line in rows)
+    missed = page.partition("## Aims not met\n\n")[2].partition("\n\n")[0]
+    assert missed.splitlines() == [f"- {row.work}" for row in ROWS if row.aims[0].figure.startswith("watching.")]
+
+
+def test_a_busy_machine_is_told() -> None:
+    assert "doubtful" in report.page(results())
+
+
+def test_the_written_data_are_those_that_are_read(tmp_path: Path) -> None:
+    written = results()
+    report.write(written, tmp_path)
+    assert msgspec.json.decode((tmp_path / report.RESULTS_JSON).read_bytes(), type=Results) == written
+    assert {path.stem for path in (tmp_path / "raw").iterdir()} == set(written.parts)
+    ET.fromstring((tmp_path / report.GROWTH_SVG).read_text(encoding="utf-8"))
+
+
+def test_growth_is_in_the_order_of_numbers() -> None:
+    found = results()
+    for size, value in ((1_000_000, 3.0), (10_000, 1.0), (100_000, 2.0)):
+        found.parts["users"].figures[f"users.redis.{size}.bytes"] = Figure(value, "B")
+    curve = next(curve for curve in growth.CURVES if curve.figure == "users.{engine}.{size}.bytes")
+    assert growth.points(found, curve, "redis") == [(10_000, 1.0), (100_000, 2.0), (1_000_000, 3.0)]
