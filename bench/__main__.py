@@ -73,17 +73,19 @@ def arguments() -> argparse.Namespace:
 def run(names: list[str], go: str, *, quick: bool) -> Results:
     """Measure these parts, one after another."""
     machine.allow_open_files()
-    load_average = machine.load_average()
-    results = Results(machine.facts(go), report.now(), load_average, machine.is_busy(), quick, {})
-    if results.busy:
-        print(f"bench: the machine is busy (load average {load_average:.1f}): figures are doubtful", file=sys.stderr)
+    results = Results(machine.facts(go), report.now(), machine.load_average(), quick, {})
+    if machine.is_busy():
+        print(f"bench: the machine is busy (load average {results.load_average:.1f})", file=sys.stderr)
     for name in names:
-        start = monotonic()
+        start, others_cpu_s = monotonic(), machine.others_cpu_s()
         part = Part(reference.measure())
         asyncio.run(measure(name, Record(part, quick=quick)))
         # The quicker of before and after: what disturbed the one need not have disturbed the part.
         part.reference_us = min(part.reference_us, reference.measure())
         part.took_s = monotonic() - start
+        part.others_share = (machine.others_cpu_s() - others_cpu_s) / part.took_s / len(machine.cores())
+        if part.others_share > machine.MOST_OTHERS:
+            print(f"bench: other work took {part.others_share:.0%} of the machine: doubtful", file=sys.stderr)
         results.parts[name] = part
     return results
 

@@ -12,7 +12,10 @@ from pathlib import Path
 from adsum import __version__
 
 BUSY = 0.3
-"""Load average (1 min) a core above which figures are doubtful."""
+"""Load average (1 min) a core above which the machine is not free for measuring."""
+
+MOST_OTHERS = 0.1
+"""The share of the machine that other work may take while figures are not doubtful."""
 
 
 def facts(go: str) -> dict[str, str]:
@@ -38,8 +41,16 @@ def load_average() -> float:
 
 
 def is_busy() -> bool:
-    """Whether others use the machine so much that figures are doubtful."""
+    """Whether others use the machine."""
     return load_average() > BUSY * len(cores())
+
+
+def others_cpu_s() -> float:
+    """CPU seconds used so far by whatever is not this process and the processes it has started and seen end."""
+    # The counted states but idle (3) and waiting for a disk (4); those of guests are in the first two already.
+    spent = [int(ticks) for ticks in _lines("/proc/stat")[0].split()[1:9]]
+    total = sum(spent) - spent[3] - spent[4]
+    return total / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
 def cores() -> list[int]:

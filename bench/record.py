@@ -63,10 +63,15 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct):
-    """All of one part. `reference_us` is the reference workload's time beside it."""
+    """All of one part.
+
+    `reference_us` is the reference workload's time beside it, `others_share` how much of the machine
+    other work used meanwhile, 0 to 1.
+    """
 
     reference_us: float
     took_s: float = 0
+    others_share: float = 0
     figures: dict[str, Figure] = msgspec.field(default_factory=dict)
     costs: list[Cost] = msgspec.field(default_factory=list)
     failures: dict[str, str] = msgspec.field(default_factory=dict)
@@ -78,9 +83,13 @@ class Results(msgspec.Struct):
     machine: dict[str, str]
     when: str
     load_average: float
-    busy: bool
     quick: bool
     parts: dict[str, Part]
+
+    @property
+    def others_share(self) -> float:
+        """How much of the machine other work used, in the part where it was most."""
+        return max((part.others_share for part in self.parts.values()), default=0)
 
     @property
     def figures(self) -> dict[str, Figure]:

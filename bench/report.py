@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import growth
+from bench import growth, machine
 from bench.parts import latency
 from bench.record import Cost, Figure, Results, as_json
 from bench.table import ROWS, Aim, Row
@@ -96,11 +96,12 @@ def page(results: Results) -> str:
 
 def _machine(results: Results) -> str:
     facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
-    busy = " — **busy: figures are doubtful**" if results.busy else ""
+    busy = " — **figures are doubtful**" if results.others_share > machine.MOST_OTHERS else ""
     references = [part.reference_us for part in results.parts.values()]
     spread = f"{min(references):.2f} to {max(references):.2f}" if references else "none"
     return (
-        f"{facts}- when: {results.when}, load average at the start {results.load_average:.2f}{busy}\n"
+        f"{facts}- when: {results.when}, load average at the start {results.load_average:.2f}\n"
+        f"- other work on the machine meanwhile: up to {results.others_share:.0%} of it (a part){busy}\n"
         f"- the reference workload (`bench/reference.py`): {spread} µs a step\n"
         + ("- a quick run: shorter, and with fewer sizes\n" if results.quick else "")
     )

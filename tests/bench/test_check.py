@@ -10,7 +10,7 @@ from bench.record import Figure, Part, Results, as_json
 
 def results(reference_us: float = 1, **figures: Figure) -> Results:
     part = Part(reference_us, figures={f"one.{name}": figure for name, figure in figures.items()})
-    return Results({"cores": "2"}, "now", 0, busy=False, quick=True, parts={"one": part})
+    return Results({"cores": "2"}, "now", 0, quick=True, parts={"one": part})
 
 
 def slower(before: Results, now: Results) -> list[str]:

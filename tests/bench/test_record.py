@@ -8,7 +8,7 @@ from bench.record import Part, Phase, Record, Results
 
 
 def results(part: Part) -> Results:
-    return Results({"cores": "2"}, "now", 0, busy=False, quick=True, parts={"one": part})
+    return Results({"cores": "2"}, "now", 0, quick=True, parts={"one": part})
 
 
 def fail(error: Exception) -> None:

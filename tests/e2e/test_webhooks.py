@@ -55,6 +55,14 @@ def told(events: list[Received]) -> list[tuple[str, object]]:
     return [(event.command, event.body["platformID"]) for event in events]
 
 
+async def ends_offline(hooks: Receiver, user_id: str) -> list[tuple[str, object]]:
+    """Wait until a user's last event is that they went; their events, each once, in the order they first came."""
+    events = await hooks.events_of(user_id, 2)
+    while told(events)[-1] != (OFFLINE, IOS):
+        events = await hooks.events_of(user_id, len(events) + 1)
+    return list(dict.fromkeys(told(events)))
+
+
 async def test_what_a_webhook_says(service: RunningService, hooks: Receiver) -> None:
     """OpenIM's paths, header and bodies; online and offline name the connection."""
     started_ms = int(time.time() * 1000)
@@ -223,7 +231,8 @@ async def test_each_kind_can_be_switched_off(hooks: Receiver, off: str) -> None:
 async def test_a_full_queue_slows_nobody_and_loses_nothing(hooks: Receiver) -> None:
     """What finds no room is read of the feed later."""
     hooks.behaviour = hang
-    flags = ("--webhook-queue=5", f"--webhook-url={hooks.url}", "--webhook-timeout-ms=600000")
+    patience = ("--webhook-timeout-ms=2000", "--webhook-max-attempts=1000", "--webhook-retry-max-ms=200")
+    flags = ("--webhook-queue=5", f"--webhook-url={hooks.url}", *patience)
     async with running_service(*flags) as service:
         for number in range(10):
             async with client(service, "watcher") as watcher, client(service, f"queued-{number}"):
@@ -233,8 +242,7 @@ async def test_a_full_queue_slows_nobody_and_loses_nothing(hooks: Receiver) -> N
         await metric_is(service, "adsum_webhooks_waiting", 5)
         hooks.behaviour = accept
         for number in range(10):
-            events = await hooks.events_of(f"queued-{number}", 2)
-            assert told(events)[-2:] == [(ONLINE, IOS), (OFFLINE, IOS)]
+            assert await ends_offline(hooks, f"queued-{number}") == [(ONLINE, IOS), (OFFLINE, IOS)]
         await service.stop()
     check_log(service)
 
@@ -255,8 +263,5 @@ async def test_what_a_killed_node_had_not_told_another_tells(hooks: Receiver, be
                     doomed.process.kill()
                     hooks.behaviour = accept
                     for user in users:
-                        await hooks.events_of(user, 2)
-                        while told(hooks.of(user))[-1] != (OFFLINE, IOS):
-                            await hooks.events_of(user, len(hooks.of(user)) + 1)
-                        assert list(dict.fromkeys(told(hooks.of(user)))) == [(ONLINE, IOS), (OFFLINE, IOS)]
+                        assert await ends_offline(hooks, user) == [(ONLINE, IOS), (OFFLINE, IOS)]
                     await metric_is(other, 'adsum_owned_partitions{role="webhooks"}', 64)

@@ -16,7 +16,7 @@ from adsum.service.forever import end, forever
 log = logging.getLogger(__name__)
 
 REST_MS = 10
-"""Between two writes of a lane that has no full batch. The first change after a rest is written at once."""
+"""How long a lane under load gathers before it writes again, unless it has a full batch."""
 
 
 class Flusher:
@@ -50,6 +50,7 @@ class Flusher:
         self._jitter = jitter
         self._written = written
         self._wake = [asyncio.Event() for _ in writer.dirty_users]
+        self._wrote_ms = [-2 * REST_MS for _ in self._wake]
         self._tasks: list[asyncio.Task[None]] = []
         self._calm = Calm(log, "writing users")
         self.lease_lost = asyncio.Event()
@@ -132,6 +133,8 @@ class Flusher:
             self._writer.failed(lane, now_ms, self._jitter())
         waited_ms, took_ms = flight.taken_ms - flight.oldest_ms, now_ms - flight.taken_ms
         self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
-        # A lane that wrote rests a little, so that under load a batch has several users, not one: a trip to
-        # the store costs as much as two handshakes. (The embedded store never waits: others must have their turn.)
-        await asyncio.sleep(0 if self._writer.has_full_batch(lane) else REST_MS / 1000)
+        # One change after the other would be a trip each, which costs as much as two handshakes. So a lane whose
+        # writes follow each other rests in between. (The embedded store never waits: others must have their turn.)
+        hurried = flight.taken_ms - self._wrote_ms[lane] < 2 * REST_MS
+        self._wrote_ms[lane] = now_ms
+        await asyncio.sleep(REST_MS / 1000 if hurried and not self._writer.has_full_batch(lane) else 0)

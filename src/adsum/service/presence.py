@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from adsum.core.known import Known
+from adsum.core.known import Known, entries_of
 from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import OFFLINE, ONLINE, Cause, Page, Status, TimedEdit
@@ -131,18 +131,13 @@ class Presence:
             # A write that failed may have been carried out.
             self._states.written([edit.user_id for edit in edits])
 
-    def known_statuses(self, user_ids: Sequence[str]) -> list[Status] | None:
-        """What `statuses` answers, at once; None if memory can't answer for all: then ask `statuses`.
+    def known_entries(self, user_ids: Sequence[str]) -> bytes | None:
+        """What `statuses` answers, as an encoded `getUserStatusResp`, at once; raises `ArgumentError`.
 
-        Raises `ArgumentError`.
+        None if memory can't answer for all of them: then ask `statuses`.
         """
         known = self._known(user_ids)
-        return None if known is None else _statuses(known)
-
-    def known_entries(self, user_ids: Sequence[str]) -> bytes | None:
-        """The same as `known_statuses`, as an encoded `getUserStatusResp`."""
-        known = self._known(user_ids)
-        return None if known is None else b"".join([user.entry for user in known])
+        return None if known is None else entries_of(known)
 
     async def statuses(self, user_ids: Sequence[str]) -> Answer:
         """The state of each user, in the order asked, offline and repeated ones included."""

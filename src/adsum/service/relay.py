@@ -65,7 +65,7 @@ class Relay:
         self._unfollow: Callable[[], None] | None = None
         self.looked_s = 0.0
         """When the last look that was answered began, by the loop's clock."""
-        self.looked_session = 0
+        self._looked_session = 0
         self._calm = Calm(log, "catching up with the feed")
 
     async def start(self) -> None:
@@ -96,7 +96,7 @@ class Relay:
         What is told of a partition that is not `doubtful` then is all that the store had at some
         moment of the last `SOUND_LOOKS` intervals.
         """
-        if not self.looked_session or self.looked_session != self._store.feed_session:
+        if not self._looked_session or self._looked_session != self._store.feed_session:
             return None
         if asyncio.get_running_loop().time() - self.looked_s > self._look_interval_s * SOUND_LOOKS:
             return None
@@ -148,7 +148,7 @@ class Relay:
 
     def _end_look(self, began_s: float, session: int) -> None:
         # Where the feed was interrupted meanwhile, its session is another one.
-        self.looked_s, self.looked_session = began_s, session
+        self.looked_s, self._looked_session = began_s, session
 
     def _mend(self, cursor: FeedCursor, partition: int) -> None:
         self._meter.feed_gap()

@@ -121,7 +121,7 @@ MAX_FAULTS = 6
 def make_plan(seed: int) -> Plan:
     """The plan of a seed."""
     chance = Random(f"plan {seed}")
-    size = _size(chance, Random(f"cache {seed}").choice((0, 3, 1_000)))
+    size = _size(chance)
     acts_s = chance.uniform(3, 9)
     picks = [chance.choices(list(_ACTS), list(_ACTS.values()))[0] for _ in range(chance.randint(50, 150))]
     # Some things happen at the same moment, many soon after each other.
@@ -139,7 +139,7 @@ def make_plan(seed: int) -> Plan:
     return Plan(seed, size, sorted(operations, key=lambda operation: operation.at_s), faults, max(ends_s))
 
 
-def _size(chance: Random, query_cache_users: int) -> Size:
+def _size(chance: Random) -> Size:
     lease_ms = chance.choice((4_000, 6_000, 6_000, 9_000))
     servers = chance.choice((1, 1, 1, 2))
     writer = WriterOptions(chance.randint(1, 3), chance.choice((2, 5, 100)), 20, chance.choice((200, 1_000)))
@@ -156,11 +156,11 @@ def _size(chance: Random, query_cache_users: int) -> Size:
             keeper=KeeperOptions(lease_ms, chance.choice((500, 1_000))),
             policy=chance.choice(list(LoginPolicy)),
             flush_max_wait_ms=chance.choice((300, 1_000)),
-            look_interval_ms=1_000,
+            look_interval_ms=chance.choice((300, 1_000)),
             grace_ms=lease_ms * 2 // 3,
             store_timeout_ms=500,
             hook_most_s=chance.choice((0.02, 0.3)),
-            query_cache_users=query_cache_users,
+            query_cache_users=chance.choice((0, 3, 1_000)),
         ),
         fair=Weather(0.2, most_ms),
         rough=Weather(

@@ -16,7 +16,17 @@ from typing import ClassVar, Generic, TypeVar
 from adsum.wire import http2_frames as h2
 from adsum.wire.hpack import Decoder, Field, HpackError
 from adsum.wire.http2_frames import Block, Code, ConnectionFault, StreamFault
-from adsum.wire.http2_sending import PATIENCE, Patience, Receiver, Sender, Stream, WindowFault, reset_frame
+from adsum.wire.http2_sending import (
+    COST_OF_RESET,
+    PAID_BY_REQUEST,
+    PATIENCE,
+    Patience,
+    Receiver,
+    Sender,
+    Stream,
+    WindowFault,
+    reset_frame,
+)
 
 HeadT = TypeVar("HeadT")
 _Meaning = tuple[Block | None, HeadT | None]
@@ -143,7 +153,6 @@ class ServerConnection(Generic[HeadT]):
                 if handler is not None:
                     handler(self, flags, stream_id, payload)
         except StreamFault as fault:
-            self._patience.spend()
             self._give_up(stream_id, fault.code)
         except WindowFault as fault:
             if not stream_id:
@@ -153,6 +162,7 @@ class ServerConnection(Generic[HeadT]):
     def _give_up(self, stream_id: int, code: Code) -> None:
         self.sender.output.append(reset_frame(stream_id, code))
         stream = self.sender.streams.get(stream_id)
+        self._patience.spend(1 if stream is None else COST_OF_RESET)
         if stream is not None:
             self.sender.forget(stream)
             self._receiver.reset(stream)
@@ -255,6 +265,7 @@ class ServerConnection(Generic[HeadT]):
         stream = Stream(stream_id, head, sender.stream_window, limits.stream_window, block.content_length)
         stream.ended = ended
         sender.streams[stream_id] = stream
+        self._patience.earn(PAID_BY_REQUEST)
         self._receiver.opened(stream, ended=ended)
 
     def _mean(self, fields: list[Field]) -> "_Meaning[HeadT]":
@@ -296,6 +307,7 @@ class ServerConnection(Generic[HeadT]):
             stream.ended = True
             self.sender.forget(stream)
             self._receiver.reset(stream)
+            self._patience.spend(COST_OF_RESET)
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         _check_of_connection(stream_id)

@@ -169,6 +169,7 @@ def _read_names(names: tuple[bytes, ...]) -> tuple[int, int]:
     asked, plain = frozenset(names[:pseudo]), frozenset(names[pseudo:])
     good = (
         _NAMES.fullmatch(joined)
+        and joined.count(b"\n") == len(names)
         # Repeated or late ones leave fewer than were counted.
         and len(asked) == pseudo
         and asked <= _PSEUDO

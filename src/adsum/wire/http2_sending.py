@@ -15,7 +15,10 @@ PATIENCE = 1_000
 """Frames that ask nothing, the most in a second besides those that requests pay for."""
 
 PAID_BY_REQUEST = 4
-"""A client of gRPC pings, and widens windows, about once a request at most."""
+"""Such frames that come with a request: clients of gRPC ping, and widen windows, once or twice for each."""
+
+COST_OF_RESET = PAID_BY_REQUEST + 1
+"""A request that was taken back, or broke the protocol, has paid for nothing."""
 
 MAX_LEFT = 1_024
 """Streams remembered that we ended before their peer did: what it still sends on them is ignored."""
@@ -67,9 +70,9 @@ class Patience:
     def __init__(self) -> None:
         self._left = PATIENCE
 
-    def spend(self) -> None:
-        """Count one such frame; raises `ConnectionFault` if it is one too many."""
-        self._left -= 1
+    def spend(self, frames: int = 1) -> None:
+        """Count such frames; raises `ConnectionFault` if they are too many."""
+        self._left -= frames
         if self._left < 0:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that ask nothing")
 
@@ -141,7 +144,6 @@ class Sender(Generic[HeadT]):
             h2.make_head(0, len(trailers), h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream_id),
             trailers,
         )
-        self._patience.earn(PAID_BY_REQUEST)
         del self.streams[stream_id]
 
     def end(self, stream: Stream[HeadT], block: bytes) -> None:
@@ -150,7 +152,6 @@ class Sender(Generic[HeadT]):
             stream.tail = block
             return
         self.output.append(h2.headers_frames(stream.id, block, h2.END_STREAM))
-        self._patience.earn(PAID_BY_REQUEST)
         if not stream.ended:
             # The answer is whole without the rest of the request (section 8.1).
             self.output.append(reset_frame(stream.id, Code.NO_ERROR))

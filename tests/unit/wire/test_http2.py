@@ -60,7 +60,7 @@ class TestGreeting:
         assert ends(Peer(greet=False), ping) is Code.PROTOCOL_ERROR
 
     def test_an_acknowledgement_is_no_greeting(self) -> None:
-        acknowledged = wire.PREFACE + wire.frame(wire.SETTINGS, wire.ACK)
+        acknowledged = wire.PREFACE + wire.frame(wire.SETTINGS, wire.ACK, 0)
         assert ends(Peer(greet=False), acknowledged) is Code.PROTOCOL_ERROR
 
 
@@ -85,7 +85,7 @@ class TestRequests:
         peer.frame(wire.HEADERS, END_HEADERS | END_STREAM, 1, encode([(b"x", b"y")]))
         assert peer.log[1:] == [("body", 1, b"", True)]
 
-    @given(st.integers(1, 4), st.integers(0, 20), st.booleans())
+    @given(pieces=st.integers(1, 4), padding=st.integers(0, 20), priority=st.booleans())
     def test_a_header_block_in_any_pieces(self, pieces: int, padding: int, *, priority: bool) -> None:
         peer = Peer()
         size = -(-len(REQUEST) // pieces)
@@ -210,22 +210,21 @@ class TestAnswers:
         """It never exceeds either window or the frame size, and arrives whole."""
         peer = Peer(settings=((wire.INITIAL_WINDOW, window),), answers=bytes(range(256)) * 400)
         frames = peer.frame(wire.HEADERS, END_HEADERS | END_STREAM, 1, REQUEST)
-        got = body_of(frames)
-        assert len(got) == min(window, 65_535)
-        while len(got) < 102_400:
-            assert not frames[-1].flags & END_STREAM
-            assert peer.widen(10_000, 1) == [] or len(got) < 65_535
-            frames = peer.widen(10_000)
-            got += body_of(frames)
-            peer.server.calm()
-            assert all(len(frame.payload) <= wire.MAX_FRAME_BYTES for frame in frames)
-            if len(got) < 102_400:
-                frames += peer.heard()
-            got_now = peer.widen(10_000, 1)
-            got += body_of(got_now)
-            frames = got_now or frames
-        assert got == bytes(range(256)) * 400
+        got = [body_of(frames)]
+        assert len(got[0]) == min(window, 65_535)
+        for size in (10_000, 1, 200_000):
+            got += (body_of(peer.widen(size, 1)), body_of(peer.widen(size)))
+        assert b"".join(got) == bytes(range(256)) * 400
         assert not peer.server.sender.streams
+
+    def test_each_window_bounds_what_is_sent(self) -> None:
+        peer = Peer(settings=((wire.INITIAL_WINDOW, 40_000),), answers=b"x" * 100_000)
+        sent = peer.frame(wire.HEADERS, END_HEADERS | END_STREAM, 1, REQUEST)
+        assert [len(frame.payload) for frame in sent if frame.kind == wire.DATA] == [16_384, 16_384, 7_232]
+        assert len(body_of(peer.widen(50_000, 1))) == 25_535
+        assert len(body_of(peer.widen(10_000))) == 10_000
+        assert len(body_of(peer.widen(1 << 20))) == 14_465
+        assert len(body_of(peer.widen(1 << 20, 1))) == 10_000
 
     def test_a_window_may_shrink_below_nothing(self) -> None:
         peer = Peer(settings=((wire.INITIAL_WINDOW, 100),), answers=b"x" * 150)
@@ -470,6 +469,23 @@ class TestFloods:
             stream += 2
         assert stream < 2 * PATIENCE + 10
         assert not peer.server.sender.streams
+
+    def test_requests_that_we_are_made_to_reset_are_bounded(self) -> None:
+        """CVE-2025-8671: the client breaks the protocol on a stream rather than take it back."""
+        peer, stream = Peer(), 1
+        while peer.server.failed is None:
+            peer.say(frame(wire.HEADERS, END_HEADERS, stream, REQUEST) + wire.widening_frame(stream, 0))
+            stream += 2
+        assert stream < 2 * PATIENCE + 10
+
+    def test_a_thousand_requests_under_way_pay_for_their_windows(self) -> None:
+        """Clients on gRPC's C core widen the window of each."""
+        peer = Peer()
+        for stream in range(1, 2_000, 2):
+            peer.frame(wire.HEADERS, END_HEADERS, stream, REQUEST)
+            peer.widen(1, stream)
+            peer.widen(1)
+        assert peer.server.failed is None
 
     def test_requests_that_are_malformed_are_bounded(self) -> None:
         peer, stream = Peer(), 1

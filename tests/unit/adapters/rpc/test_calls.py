@@ -1,0 +1,408 @@
+"""Calls as two real clients see them: grpcio, and bytes on a socket."""
+
+import asyncio
+import gzip
+import struct
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2
+
+from adsum.adapters.memory import MemoryStore
+from adsum.adapters.rpc import connection
+from adsum.adapters.rpc.method import RpcLimits
+from adsum.adapters.rpc.server import RpcServer
+from adsum.adapters.rpc.user import UserService
+from adsum.domain.presence import Reading, TimedEdit
+from adsum.ports import Meter
+from adsum.proto import user_pb2 as pb
+from adsum.service.presence import Presence, PresenceLimits
+from adsum.wire import http2_frames as h2
+from adsum.wire.hpack import encode
+from adsum.wire.rpc import write_message
+from tests.unit.wire.peer import Frame, frames_of
+
+METADATA = (("operationid", "op1"),)
+GET_ANN = pb.getUserStatusReq(userIDs=["ann"]).SerializeToString()
+
+
+@pytest.fixture
+async def server(presence: Presence, meter: Meter) -> AsyncIterator[RpcServer]:
+    presence._limits = PresenceLimits(max_user_id_bytes=256, max_users=10_000)
+    server = RpcServer(UserService(presence, meter))
+    yield server
+    await server.stop(0)
+
+
+@pytest.fixture
+async def port(server: RpcServer) -> int:
+    return await server.start("127.0.0.1:0")
+
+
+@pytest.fixture
+async def channel(port: int) -> AsyncIterator[grpc.aio.Channel]:
+    options = (("grpc.max_receive_message_length", 64 << 20),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        yield channel
+
+
+class Waiting:
+    """Has the reads of a store wait for ever, and tells of each that was begun or cancelled."""
+
+    def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        monkeypatch.setattr(store, "read", self)
+
+    async def __call__(self, _user_ids: Sequence[str]) -> list[Reading]:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return []
+
+
+@pytest.fixture
+def waiting(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Waiting:
+    return Waiting(store, monkeypatch)
+
+
+def get(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[bytes, pb.getUserStatusResp]:
+    found: grpc.aio.UnaryUnaryMultiCallable[bytes, pb.getUserStatusResp] = channel.unary_unary(
+        "/openim.user.user/getUserStatus", response_deserializer=pb.getUserStatusResp.FromString
+    )
+    return found
+
+
+async def test_large_requests_and_answers(channel: grpc.aio.Channel, store: MemoryStore) -> None:
+    """Two MiB and more each way, several at a time: past any window of either side."""
+    users = [f"{number:04d}-{'x' * 240}" for number in range(8_000)]
+    await store.write_timed("op", [TimedEdit(user, 0b100010, 0) for user in users])
+    request = pb.getUserStatusReq(userIDs=users).SerializeToString()
+    assert len(request) > 1_900_000
+    for reply in await asyncio.gather(*(get(channel)(request, metadata=METADATA, timeout=60) for _ in range(4))):
+        assert [status.userID for status in reply.statusList] == users
+        assert all(status.platformIDs == [1, 5] for status in reply.statusList)
+
+
+async def test_a_thousand_calls_at_a_time(channel: grpc.aio.Channel) -> None:
+    replies = await asyncio.gather(*(get(channel)(GET_ANN, metadata=METADATA, timeout=60) for _ in range(1_000)))
+    assert all(reply.statusList[0].userID == "ann" for reply in replies)
+
+
+async def test_a_thousand_calls_that_wait(
+    channel: grpc.aio.Channel, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are all under way at once."""
+    read, everybody, calls = store.read, asyncio.Event(), 0
+
+    async def slow(user_ids: Sequence[str]) -> list[Reading]:
+        nonlocal calls
+        calls += 1
+        if calls == 1_000:
+            everybody.set()
+        await everybody.wait()
+        return await read(user_ids)
+
+    monkeypatch.setattr(store, "read", slow)
+    requests = [pb.getUserStatusReq(userIDs=[f"user-{number}"]).SerializeToString() for number in range(1_000)]
+    replies = await asyncio.gather(*(get(channel)(request, metadata=METADATA, timeout=60) for request in requests))
+    assert [reply.statusList[0].userID for reply in replies] == [f"user-{number}" for number in range(1_000)]
+
+
+async def test_a_deadline_ends_the_call_on_both_sides(channel: grpc.aio.Channel, waiting: Waiting) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await get(channel)(GET_ANN, metadata=METADATA, timeout=0.05)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await asyncio.wait_for(waiting.cancelled.wait(), 10)
+
+
+async def test_a_call_taken_back_is_cancelled(
+    channel: grpc.aio.Channel, waiting: Waiting, server: RpcServer
+) -> None:
+    call = get(channel)(GET_ANN, metadata=METADATA)
+    pending = asyncio.ensure_future(call)
+    await waiting.begun.wait()
+    assert server._desk.calls == 1
+    pending.cancel()
+    await asyncio.wait_for(waiting.cancelled.wait(), 10)
+    assert server._desk.calls == 0
+
+
+async def test_a_client_that_leaves_cancels_its_calls(port: int, waiting: Waiting, server: RpcServer) -> None:
+    raw = await Raw.connect(port)
+    await raw.call("getUserStatus", GET_ANN)
+    await waiting.begun.wait()
+    raw.writer.transport.abort()
+    await asyncio.wait_for(waiting.cancelled.wait(), 10)
+    assert server._desk.calls == 0
+    assert not server._connections
+
+
+async def test_a_compressed_request(port: int) -> None:
+    target = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(target, compression=grpc.Compression.Gzip) as channel:
+        users = [f"user-{number}" for number in range(100)]
+        request = pb.getUserStatusReq(userIDs=users).SerializeToString()
+        reply = await get(channel)(request, metadata=METADATA, timeout=10)
+        assert [status.userID for status in reply.statusList] == users
+
+
+async def test_a_compression_unknown_here_is_unimplemented(port: int) -> None:
+    target = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(target, compression=grpc.Compression.Deflate) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await get(channel)(GET_ANN * 50, metadata=METADATA, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_of_what_there_is_not(channel: grpc.aio.Channel, version: str) -> None:
+    from grpc_reflection.v1alpha import reflection_pb2  # noqa: PLC0415 - of this test alone
+
+    ask: grpc.aio.StreamStreamMultiCallable[bytes, reflection_pb2.ServerReflectionResponse] = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    questions = [
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.symbol"),
+        reflection_pb2.ServerReflectionRequest(file_by_filename="no/such.proto"),
+        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="openim.user.onlineStatus"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="openim.user.getUserStatusReq"),
+    ]
+    answers = [answer async for answer in ask(iter([q.SerializeToString() for q in questions]), timeout=10)]
+    assert [answer.error_response.error_code for answer in answers] == [5, 5, 12, 0]
+    assert [answer.original_request for answer in answers] == questions
+    assert answers[3].file_descriptor_response.file_descriptor_proto == [pb.DESCRIPTOR.serialized_pb]
+
+
+async def test_a_stream_is_answered_as_it_is_asked(channel: grpc.aio.Channel) -> None:
+    """Each request before the next is sent."""
+    from grpc_reflection.v1alpha import reflection_pb2  # noqa: PLC0415 - of this test alone
+
+    info: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    )
+    call = info(timeout=10)
+    for _ in range(3):
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+        answer = reflection_pb2.ServerReflectionResponse.FromString(await call.read())
+        assert len(answer.list_services_response.service) == 3
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF
+
+
+class Raw:
+    """A connection that speaks HTTP/2 by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._next = 1
+
+    @classmethod
+    async def connect(cls, port: int, window: int = 65_535) -> "Raw":
+        raw = cls(*await asyncio.open_connection("127.0.0.1", port))
+        raw.writer.write(h2.PREFACE + h2.settings_frame([(h2.INITIAL_WINDOW, window)]))
+        return raw
+
+    async def call(self, method: str, body: bytes, *, end: bool = True, **fields: bytes) -> int:
+        """Begin a call; its stream."""
+        stream, self._next = self._next, self._next + 2
+        path = method if method.startswith("/") else f"/openim.user.user/{method}"
+        asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()))
+        plain = {b"content-type": b"application/grpc", b"te": b"trailers", b"operationid": b"op1"}
+        plain |= {name.replace("_", "-").encode(): value for name, value in fields.items()}
+        self.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encode((*asked, *plain.items()))))
+        body = write_message(body)
+        for start in range(0, len(body), h2.MAX_FRAME_BYTES):
+            part = body[start : start + h2.MAX_FRAME_BYTES]
+            last = end and start + len(part) == len(body)
+            self.writer.write(h2.frame(h2.DATA, h2.END_STREAM if last else 0, stream, part))
+        await self.writer.drain()
+        return stream
+
+    async def next(self, *kinds: int) -> Frame:
+        """The next frame of one of these kinds."""
+        async with asyncio.timeout(10):
+            while True:
+                head = await self.reader.readexactly(h2.HEAD_BYTES)
+                (found,) = frames_of(head + await self.reader.readexactly(int.from_bytes(head[:3], "big")))
+                if found.kind in kinds:
+                    return found
+
+    async def closed(self) -> None:
+        """Wait until the server has closed."""
+        async with asyncio.timeout(10):
+            while await self.reader.read(1 << 20):
+                pass
+
+
+async def status_of(raw: Raw) -> bytes:
+    while True:
+        found = await raw.next(h2.HEADERS)
+        if found.flags & h2.END_STREAM:
+            return found.payload
+
+
+async def test_a_request_is_bounded_while_it_comes(port: int) -> None:
+    """Its prefix tells: none of the rest is waited for."""
+    raw = await Raw.connect(port)
+    stream = await raw.call("getUserStatus", b"", end=False)
+    raw.writer.write(h2.frame(h2.RST_STREAM, 0, stream, bytes(4)))
+    await raw.call("getUserStatus", bytes(5 << 20), end=False)
+    assert b"\x0bgrpc-status\x018" in await status_of(raw)
+    raw.writer.close()
+
+
+async def test_requests_that_are_not_whole_are_bounded_together(
+    port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server._desk, "limits", RpcLimits(max_request_bytes=1_000))
+    raw = await Raw.connect(port)
+    for _ in range(20):
+        stream = await raw.call("getUserStatus", bytes(1_000), end=False)
+    assert b"\x0bgrpc-status\x018" in await status_of(raw)
+    raw.writer.close()
+    await raw.writer.wait_closed()
+    while server._connections:
+        await asyncio.sleep(0.01)
+    assert server._desk._kept_bytes == 0
+    assert stream == 39
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "ending"),
+    [
+        ("getUserStatus", {"grpc_timeout": b"soon"}, b"\x0bgrpc-status\x0213"),
+        ("getUserStatus", {"grpc_encoding": b"br"}, b"\x0bgrpc-status\x0212"),
+        ("nothing", {}, b"\x0bgrpc-status\x0212"),
+        ("/no.such.service/x", {}, b"\x0bgrpc-status\x0212"),
+        ("getUserStatus", {"content_type": b"application/json"}, b":status\x03415"),
+    ],
+)
+async def test_calls_that_cannot_be_served(port: int, method: str, fields: dict[str, bytes], ending: bytes) -> None:
+    raw = await Raw.connect(port)
+    await raw.call(method, GET_ANN, **fields)
+    assert ending in await status_of(raw)
+    raw.writer.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", write_message(GET_ANN) * 2, write_message(GET_ANN)[:-1], b"\1" + write_message(gzip.compress(GET_ANN))[1:]],
+    ids=["none", "two", "cut", "packed-untold"],
+)
+async def test_a_call_must_have_one_whole_request(port: int, data: bytes) -> None:
+    raw = await Raw.connect(port)
+    stream = await raw.call("getUserStatus", b"", end=False)
+    raw.writer.write(h2.frame(h2.RST_STREAM, 0, stream, bytes(4)))
+    fields = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/openim.user.user/getUserStatus"))
+    plain = ((b"content-type", b"application/grpc"), (b"operationid", b"op1"))
+    raw.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, 3, encode((*fields, *plain))))
+    raw.writer.write(h2.frame(h2.DATA, h2.END_STREAM, 3, data))
+    assert b"\x0bgrpc-status\x0213" in await status_of(raw)
+    raw.writer.close()
+
+
+async def test_who_does_not_speak_http2_is_dropped_after_a_while(
+    server: RpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "GREETING_TICKS", 0)
+    port = await server.start("127.0.0.1:0")
+    silent = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await silent[0].readexactly(1_000)
+    silent[1].close()
+
+
+async def test_another_protocol_ends_the_connection(port: int) -> None:
+    raw = Raw(*await asyncio.open_connection("127.0.0.1", port))
+    raw.writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert (await raw.next(h2.GOAWAY)).code == h2.Code.PROTOCOL_ERROR
+    await raw.closed()
+    raw.writer.close()
+
+
+async def test_a_client_that_reads_nothing_is_not_read_from(port: int, server: RpcServer, store: MemoryStore) -> None:
+    """Its answers stay bounded, and others are served."""
+    users = [f"{number:04d}-{'x' * 240}" for number in range(2_000)]
+    await store.write_timed("op", [TimedEdit(user, 2, 0) for user in users])
+    request = pb.getUserStatusReq(userIDs=users).SerializeToString()
+    raw = await Raw.connect(port, window=h2.MAX_WINDOW)
+    raw.writer.write(h2.widening_frame(0, 1 << 30))
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport that reads
+
+    async def ask_on() -> None:
+        while True:
+            await raw.call("getUserStatus", request)
+
+    asking = asyncio.create_task(ask_on())
+    (of_raw,) = server._connections
+    while not of_raw._sender._held:
+        await asyncio.sleep(0.01)
+    sizes = []
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        assert of_raw._transport is not None
+        sizes.append(of_raw._transport.get_write_buffer_size() + of_raw._sender._unsent_bytes)
+    assert max(sizes) < 5 << 20
+    assert not asking.done()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await get(channel)(GET_ANN, metadata=METADATA, timeout=10)
+    asking.cancel()
+    raw.writer.transport.abort()
+
+
+async def test_a_watcher_that_takes_no_data_is_told_the_rest_when_it_does(port: int, server: RpcServer) -> None:
+    """States in between are left out; the last one is not."""
+    raw = await Raw.connect(port, window=0)
+    stream = await raw.call("/grpc.health.v1.Health/Watch", b"")
+    await raw.next(h2.HEADERS)
+    for serving in (True, False, True):
+        server.set_serving(serving=serving)
+        await asyncio.sleep(0)
+    raw.writer.write(h2.widening_frame(stream, 1_000))
+    got = b""
+    while True:
+        got += (await raw.next(h2.DATA)).payload
+        statuses = [health_pb2.HealthCheckResponse.FromString(got[i + 5 : i + 7]).status for i in range(0, len(got), 7)]
+        if statuses[-1] == health_pb2.HealthCheckResponse.SERVING:
+            break
+    assert statuses == [health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVING]
+    raw.writer.close()
+
+
+async def test_a_client_hears_that_the_server_leaves(port: int, server: RpcServer, waiting: Waiting) -> None:
+    """GOAWAY at once; what is under way then has the grace."""
+    raw = await Raw.connect(port)
+    await raw.call("getUserStatus", GET_ANN)
+    await waiting.begun.wait()
+    stopping = asyncio.create_task(server.stop(0.2))
+    goaway = await raw.next(h2.GOAWAY)
+    assert (goaway.code, goaway.payload[:4]) == (h2.Code.NO_ERROR, struct.pack(">I", 1))
+    await stopping
+    assert waiting.cancelled.is_set()
+    raw.writer.close()
+
+
+async def test_several_servers_share_a_port_if_told_to(presence: Presence, meter: Meter) -> None:
+    first, second = RpcServer(UserService(presence, meter)), RpcServer(UserService(presence, meter))
+    port = await first.start("127.0.0.1:0", shared=True)
+    assert await second.start(f"127.0.0.1:{port}", shared=True) == port
+    await first.stop(0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await get(channel)(GET_ANN, metadata=METADATA, timeout=10)
+    await second.stop(0)
+
+
+async def test_a_name_with_two_addresses_has_one_port(presence: Presence, meter: Meter) -> None:
+    server = RpcServer(UserService(presence, meter))
+    port = await server.start("localhost:0")
+    assert {listener.sockets[0].getsockname()[1] for listener in server._servers} == {port}
+    await server.stop(0)
