@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from bench import check, machine, reference, report
-from bench.parts import connections, latency, redis, requests, users, watching, workers, writes
+from bench.parts import connections, feed, latency, redis, requests, users, watching, workers, writes
 from bench.record import Part, Record, Results
 from bench.service import BUILT, ROOT, Unable, prepare
 
@@ -23,6 +23,7 @@ PARTS: Final[Mapping[str, Callable[[Record], Awaitable[None]]]] = {
     "users": users.measure,
     "workers": workers.measure,
     "redis": redis.measure,
+    "feed": feed.measure,
 }
 
 PART_LIMIT_S = 500

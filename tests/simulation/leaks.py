@@ -38,6 +38,8 @@ def _of_node(node: Node) -> Iterator[str]:
         "webhooks": node.webhooks.waiting,
         "webhook tasks": node.webhooks._tasks,
         "webhook lines": node.webhooks._queue._lines,
+        "entries not done": not all(course.clear for course in node.consumer._courses.values()),
+        "entries not fetched": node.consumer.behind or node.consumer._waiting,
     }
     yield from (name for name, content in tables.items() if content)
 

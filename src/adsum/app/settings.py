@@ -218,7 +218,8 @@ class Settings:
         _CALLS,
         values.number(0, 10_000_000),
         50_000,
-        "Most users kept in memory because they were asked for lately, besides those who are watched; 0: none.",
+        "Most users kept in memory because they were asked for lately, besides those who are watched. Each takes "
+        "about 400 bytes: 20 MB by default. 0: none.",
     )
     stale_queries: bool = setting(
         _CALLS,
@@ -242,7 +243,7 @@ class Settings:
     webhook_retry_min_ms: int = setting(_HOOKS, _MS, 200, "First wait before the next try; it doubles.")
     webhook_retry_max_ms: int = setting(_HOOKS, _MS, 30_000, "Longest wait before the next try.")
     webhook_queue: int = setting(
-        _HOOKS, _COUNT, 100_000, "With so many events waiting no more are read of the feed until half are told."
+        _HOOKS, _COUNT, 100_000, "With so many events waiting no more are read of the feed until half are told, and kicks are dropped."
     )
     webhook_concurrency: int = setting(
         _HOOKS, values.number(1, 1_024), 16, "Most webhooks under way at once; one user's go one after another."

@@ -14,7 +14,8 @@ from adsum.adapters.clock import SystemClock
 from adsum.adapters.hooks import HttpHookSink
 from adsum.adapters.http import Check, HttpServer, Metrics, Readiness
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.metrics import LoopLag, MetricsPage, PrometheusMeter
+from adsum.adapters.metrics.meter import PrometheusMeter
+from adsum.adapters.metrics.page import LoopLag, MetricsPage
 from adsum.adapters.redis.projection import RedisProjection
 from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.store import RedisOptions, RedisStore
@@ -25,6 +26,7 @@ from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.adapters.ws import WsOptions, WsServer
 from adsum.app.settings import Settings
+from adsum.core.feed import FeedCursor
 from adsum.core.logins import LoginLedger
 from adsum.core.opids import OpIds
 from adsum.core.registry import Registry
@@ -118,7 +120,11 @@ def build(settings: Settings, secret: str) -> Parts:
         random.random,
         lambda batch, told_ms: logins.written(batch, told_ms),
     )
-    states = States(store, lambda: relay.sound(), meter, settings.query_cache_users)
+
+    def sound() -> FeedCursor | None:
+        return relay.sound()
+
+    states = States(store, sound, meter, settings.query_cache_users)
     watching = Watching(
         states,
         registry.sessions,

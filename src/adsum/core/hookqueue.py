@@ -128,7 +128,7 @@ class HookQueue(Generic[T]):
 
     def clear(self) -> list[T]:
         """Everything still here, in flight or not, which is no longer here."""
-        left = list(self._all())
+        left = list(self.items())
         self._lines.clear()
         self._ready.clear()
         self._pausing.clear()
@@ -136,6 +136,7 @@ class HookQueue(Generic[T]):
         self._size = 0
         return left
 
-    def _all(self) -> Iterable[T]:
+    def items(self) -> Iterable[T]:
+        """Everything here, in flight or not."""
         for line in self._lines.values():
             yield from line.items

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from adsum.core.consuming import Course, excess, fair_share
+from adsum.core.partition import partition_of
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import LeaseLost, StoreError
 from adsum.domain.presence import FeedEntry
@@ -117,7 +118,11 @@ class FeedConsumer:
         self._handover_s = options.handover_ms / 1000
         self._holder = ""
         self._courses: dict[int, Course] = {}
-        self._wanted: set[int] = set(range(store.partitions))
+        self._share = store.partitions
+        self._turn = 0
+        """The partition from which on others are looked at next."""
+        self._ahead: list[int] = []
+        """Those to be bid for before it is their turn."""
         self._waiting: dict[Course, None] = {}
         """Those behind for which the target had no room."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,10 +201,14 @@ class FeedConsumer:
         holder = self._lease.holder
         if holder != self._holder or not self._lease.held:
             self._drop_all()
+        if holder != self._holder:
             self._holder = holder
+            # Nobody knows this name yet. Each begins elsewhere, so that together they see all.
+            self._ahead += range(self._store.partitions)
+            self._turn = partition_of(holder, self._store.partitions)
         if not self._lease.held:
             return
-        bids = [self._bid_of(partition) for partition in range(self._store.partitions)]
+        bids = self._bids()
         try:
             claims = await self._store.claim(self.role, holder, bids)
         except LeaseLost:
@@ -208,18 +217,28 @@ class FeedConsumer:
             return
         if holder != self._lease.holder or not self._lease.held:
             return
-        for partition, claim in enumerate(claims):
-            self._settle(partition, claim)
+        for bid, claim in zip(bids, claims, strict=True):
+            self._settle(bid.partition, claim)
         self._resume()
         if not self._stopping:
-            await self._balance(claims)
+            self._share = fair_share(self._store.partitions, max(claim.contenders for claim in claims))
+            await self._hand_over()
 
-    def _bid_of(self, partition: int) -> Bid:
-        course = self._courses.get(partition)
-        return Bid(partition, take=partition in self._wanted and not self._stopping, done=course.done if course else 0)
+    def _bids(self) -> list[Bid]:
+        """What to say of those owned, and of as many others: all nodes together look at each about once a time."""
+        count = self._store.partitions
+        others = dict.fromkeys(self._ahead)
+        others |= dict.fromkeys((self._turn + step) % count for step in range(self._share))
+        self._ahead, self._turn = [], (self._turn + self._share) % count
+        free_hands = 0 if self._stopping else self._share - len(self._courses)
+        bids = [Bid(course.partition, take=False, done=course.done) for course in self._courses.values()]
+        foreign = (partition for partition in others if partition not in self._courses)
+        return bids + [Bid(partition, take=place < free_hands) for place, partition in enumerate(foreign)]
 
     def _settle(self, partition: int, claim: Claim) -> None:
         course = self._courses.get(partition)
+        if claim.free:
+            self._ahead.append(partition)
         if claim.cursor is None:
             if course is not None:
                 log.warning("%s: partition %d is another node's now", self.role, partition)
@@ -231,11 +250,10 @@ class FeedConsumer:
             if missing:
                 self._catch_up_with(course)
 
-    async def _balance(self, claims: list[Claim]) -> None:
-        """Hand over what is beyond a fair share; want so many of the free ones as are missing."""
-        share = fair_share(len(claims), max(claim.contenders for claim in claims))
+    async def _hand_over(self) -> None:
+        """Give up what is beyond a fair share, once what is under way is done."""
         now_s = asyncio.get_running_loop().time()
-        for course in excess(self._courses.values(), share):
+        for course in excess(self._courses.values(), self._share):
             course.leaves_s = now_s + self._handover_s
         left = [
             course
@@ -244,9 +262,8 @@ class FeedConsumer:
         ]
         for course in left:
             self._drop(course)
-        missing = share - len(self._courses)
-        free = [partition for partition, claim in enumerate(claims) if claim.free]
-        self._wanted = set(free[: max(missing, 0)])
+            # It stays among those who would have it.
+            self._ahead.append(course.partition)
         if left:
             await self._store.disown(self.role, self._holder, {course.partition: course.done for course in left})
 
@@ -264,7 +281,7 @@ class FeedConsumer:
 
     def _drop_all(self) -> None:
         # Should it only be for another name of this node, they are still nobody else's.
-        self._wanted |= self._courses.keys()
+        self._ahead += self._courses
         for course in list(self._courses.values()):
             self._drop(course)
 

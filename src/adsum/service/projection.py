@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from adsum.core.backoff import backoff_ms
@@ -25,6 +26,7 @@ from adsum.service.forever import end, forever
 log = logging.getLogger(__name__)
 
 PAGE_USERS = 1_000
+USERS_A_WRITE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +168,16 @@ class Projector:
             self._written.set()
 
     async def _write(self, wave: _Wave) -> None:
-        statuses = [Status(user_id, state.mask) for user_id, state in wave.states.items() if state.owned.good]
-        try:
-            await self._projection.write(statuses)
-        except StoreError:
-            self._meter.projected(len(statuses), ok=False)
-            raise
-        self._meter.projected(len(statuses), ok=True)
+        states = iter(wave.states.items())
+        while some := list(islice(states, USERS_A_WRITE)):
+            # Asked each time: this process may have stood still meanwhile, and another written something newer.
+            statuses = [Status(user_id, state.mask) for user_id, state in some if state.owned.good]
+            try:
+                await self._projection.write(statuses)
+            except StoreError:
+                self._meter.projected(len(statuses), ok=False)
+                raise
+            self._meter.projected(len(statuses), ok=True)
 
     async def _failed(self, wave: _Wave, error: StoreError) -> None:
         if not self._failures:

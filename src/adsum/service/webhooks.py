@@ -76,6 +76,11 @@ class _Item(NamedTuple):
     hook: Hook
     parcel: _Parcel | None
 
+    @property
+    def good(self) -> bool:
+        """Whether it is this node's to send."""
+        return self.parcel is None or self.parcel.handed.owned.good
+
 
 class Webhooks:
     """The webhooks of this process, a `Target` of the feed. `jitter` gives random numbers in [0, 1).
@@ -123,9 +128,9 @@ class Webhooks:
         self._pump()
 
     async def stop(self, grace_ms: int) -> None:
-        """Deliver what is waiting for at most `grace_ms`, drop the rest, and close the sink."""
+        """Deliver what is waiting and this node's to tell for at most `grace_ms`, drop the rest, and close the sink."""
         self._stopping = True
-        if self._started and self._queue:
+        if self._started and any(item.good for item in self._queue.items()):
             try:
                 async with asyncio.timeout(grace_ms / 1000):
                     await self._drained.wait()
@@ -135,7 +140,7 @@ class Webhooks:
             self._timer.cancel()
         await end(self._tasks)
         for item in self._queue.clear():
-            if item.parcel is None or item.parcel.handed.owned.good:
+            if item.good:
                 self._lose("dropped", "the service stopped before they could be delivered")
         self._losses.close()
         await self._sink.close()
@@ -219,8 +224,7 @@ class Webhooks:
     def _next(self) -> Taken[_Item] | None:
         """The next hook to send; those that another node sends now are let go of."""
         while (taken := self._queue.take(self._clock.monotonic_ms())) is not None:
-            parcel = taken.item.parcel
-            if parcel is None or parcel.handed.owned.good:
+            if taken.item.good:
                 return taken
             self._over(taken)
         return None

@@ -240,7 +240,7 @@ class Crowd:
     async def _ask_queries(self, node: Node, users: Sequence[str], again: int) -> None:
         await self._ask_query(node, users)
         for _ in range(again):
-            await asyncio.sleep(self._chance.choice((0.001, 0.02, 0.5)) * self._chance.random())
+            await asyncio.sleep(self._chance.choice((0.001, 0.02, 0.5, 4)) * self._chance.random())
             await self._ask_query(node, users)
 
     async def _ask_query(self, node: Node, users: Sequence[str]) -> None:

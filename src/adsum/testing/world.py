@@ -169,10 +169,11 @@ class World:
             self._check_nodes()
 
     def _patience_s(self) -> float:
-        """A lease to end, a wait before reading anew, retries and looks; or timed holds to end."""
+        """A lease to end, a wait before reading anew, retries and looks; or timed holds to end; slow webhooks."""
         size = self.plan.size
         lease_s = size.node.keeper.lease_ttl_ms / 1000
-        return lease_s * 2 + size.node.grace_ms / 1000 + 8 + self.faults.stepped_back_s
+        hooks_s = size.node.hook_most_s * 20
+        return lease_s * 2 + size.node.grace_ms / 1000 + 8 + hooks_s + self.faults.stepped_back_s
 
     def _unrest(self) -> str:
         """What is not yet as it should be in the end."""

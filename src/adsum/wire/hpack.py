@@ -241,13 +241,17 @@ def _integer(block: bytes, pos: int, bits: int) -> tuple[int, int]:
 def _string(block: bytes, pos: int) -> tuple[bytes, int]:
     if pos >= len(block):
         raise HpackError("the block ends within a field")
-    coded = block[pos] & 0x80
-    count, pos = _integer(block, pos, 7)
+    first = block[pos]
+    count = first & 0x7F
+    if count < 0x7F:
+        pos += 1
+    else:
+        count, pos = _integer(block, pos, 7)
     end = pos + count
     if end > len(block):
         raise HpackError("the block ends within a text")
     text = block[pos:end]
-    return (decode_huffman(text) if coded else text), end
+    return (decode_huffman(text) if first & 0x80 else text), end
 
 
 class _Node:

@@ -73,8 +73,16 @@ def encode_watch(subscribe: Iterable[str], unsubscribe: Iterable[str] = ()) -> b
     return b"".join(wanted + [b"\x12" + _counted(to_utf8(user_id)) for user_id in unsubscribe])
 
 
+_BACKGROUND_FLAGS = {b"": False, b"\x10\x00": False, b"\x10\x01": True}
+
+
 def decode_background(data: bytes) -> BackgroundRequest:
     """A SetAppBackgroundStatusReq; raises `DataError`."""
+    # Nearly all are a short ID and the flag or nothing: the shape is known by its first and last bytes.
+    if len(data) > 1 and data[0] == 0x0A and data[1] < 0x80 and len(data) >= (end := 2 + data[1]):
+        flag = _BACKGROUND_FLAGS.get(data[end:])
+        if flag is not None:
+            return BackgroundRequest(_text(data[2:end], "userID"), flag)
     user_id, background = "", False
     for number, wire_type, value in _fields(data):
         if wire_type == _COUNTED and number == 1:

@@ -31,6 +31,9 @@ MAX_CONTROL_BYTES: Final = 125
 
 _FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
 _IS_CONTROL: Final = 0x8
+_WHOLE_BINARY: Final = _FIN | BINARY
+"""How nearly every frame begins: it is worth a short cut."""
+
 _NEVER_SENT: Final = frozenset({1004, 1005, 1006})
 """Codes below 1015 that no frame may have (section 7.4.1)."""
 
@@ -68,8 +71,10 @@ class FrameReader:
                 if end > len(data):
                     self._keep(data, at, end)
                     return
-                payload = _unmasked(data, body, size) if self._masked else data[body:end]
-                message = self._take(first, payload)
+                payload = data[body:end]
+                if self._masked:
+                    payload = _xor(payload, data[body - 4 : body])
+                message = (BINARY, payload) if first == _WHOLE_BINARY else self._take(first, payload)
             except FrameError:
                 self._ended = True
                 raise
@@ -86,7 +91,8 @@ class FrameReader:
             return 0, at + 2, 0
         first, second = data[at], data[at + 1]
         size = second & 0x7F
-        self._check_head(first, second, size)
+        if first != _WHOLE_BINARY or self._parts is not None or second >> 7 != self._masked:
+            self._check_head(first, second, size)
         body = at + 2
         if size > MAX_CONTROL_BYTES:
             body += 2 if size == 126 else 8
@@ -103,7 +109,7 @@ class FrameReader:
     def _check_head(self, first: int, second: int, size: int) -> None:
         if first & _RESERVED:
             raise FrameError("reserved bits are set, but no extension was agreed", PROTOCOL_ERROR)
-        if bool(second & _MASKED) is not self._masked:
+        if second >> 7 != self._masked:
             raise FrameError("a client's frames must be masked, and a server's must not", PROTOCOL_ERROR)
         opcode = first & 0xF
         if opcode & _IS_CONTROL:
@@ -174,10 +180,6 @@ def _start(opcode: int, size: int, masked: int) -> bytes:
     if size < 65_536:
         return (first << 24 | (masked | 126) << 16 | size).to_bytes(4)
     return (first << 72 | (masked | 127) << 64 | size).to_bytes(10)
-
-
-def _unmasked(data: bytes, body: int, size: int) -> bytes:
-    return _xor(data[body : body + size], data[body - 4 : body])
 
 
 def _xor(payload: bytes, mask: bytes) -> bytes:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adsum.adapters import metrics
-from adsum.adapters.metrics import LoopLag, MetricsPage, PrometheusMeter, documentation
+from adsum.adapters.metrics import page as metrics
+from adsum.adapters.metrics.__main__ import documentation
+from adsum.adapters.metrics.meter import PrometheusMeter
+from adsum.adapters.metrics.page import LoopLag, MetricsPage
 from adsum.domain.errors import StoreError
 from adsum.domain.platforms import PRESETS, PlatformRegistry
 from adsum.domain.presence import Census

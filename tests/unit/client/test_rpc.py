@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple, cast
 
 import grpc
 import grpc.aio
@@ -15,6 +16,13 @@ from adsum.client.rpc import RpcClient
 from adsum.domain.errors import AdsumError, ArgumentError, PermissionDenied, TooManyConnections
 from adsum.proto import user_pb2 as pb
 from adsum.wire.protobuf import UserStatus
+
+
+class OpenImCode(NamedTuple):
+    """A status code that `grpc.StatusCode` lacks; grpcio sends `value[0]` of whatever it is given."""
+
+    value: tuple[int, str]
+
 
 Answer = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[Message]]
 
@@ -63,7 +71,9 @@ async def test_the_listing_walks_all_pages() -> None:
 @pytest.mark.parametrize("error", [ArgumentError("no users"), PermissionDenied("not you"), TooManyConnections("full")])
 async def test_errors_come_in_openims_own_words(error: AdsumError) -> None:
     async def answer(_body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> Message:
-        await context.abort(*refusal(error))
+        refused = refusal(error)
+        code = cast("grpc.StatusCode", OpenImCode((refused.code, refused.message)))
+        await context.abort(code, refused.message, ((rpc.DETAILS_KEY, refused.details),))
         raise AssertionError
 
     async with serving("getUserStatus", answer) as target, RpcClient(target) as client:

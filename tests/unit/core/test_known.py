@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from adsum.core.feed import FeedCursor
-from adsum.core.known import UNREAD, Known, KnownTable
+from adsum.core.known import MAX_CHANCES, UNREAD, Known, KnownTable, entries_of
 from adsum.domain.presence import FeedEntry, Reading
 from adsum.proto import user_pb2 as pb
 from adsum.wire.protobuf import encode_elem
@@ -57,15 +57,16 @@ def test_an_entry_is_encoded_once_until_the_platforms_change() -> None:
     """Every watcher gets the same bytes, and every caller."""
     user = Known("ü", 0)
     user.learn(IOS | WEB, 1)
-    elem, entry = user.elem, user.entry
+    elem = user.elem
     assert elem == encode_elem("ü", (1, 5))
-    assert entry == answer("ü", 1, (1, 5))
+    assert entries_of([user, user]) == answer("ü", 1, (1, 5)) * 2
+    entry = user.entry
     user.learn(IOS | WEB, 2)
     assert user.elem is elem
     assert user.entry is entry
     user.learn(0, 3)
     assert user.elem == encode_elem("ü", ())
-    assert user.entry == answer("ü", 0, ())
+    assert entries_of([user]) == answer("ü", 0, ())
 
 
 def answer(user_id: str, status: int, platform_ids: tuple[int, ...]) -> bytes:
@@ -156,18 +157,36 @@ def test_more_users_than_there_is_room_for() -> None:
     assert hot(table) == [f"u{i}" for i in range(9_900, 10_000)]
 
 
-def test_the_least_lately_asked_for_goes_first() -> None:
-    """Asking in either way keeps a user."""
+def test_who_was_asked_for_stays_before_who_was_not() -> None:
+    """Asking in either way keeps a user; a second time, it must be asked for again."""
     table = KnownTable(1, 3)
     teach(table, "a", "b", "c")
     table.ask(["a"], ANY)
     table.enter("b")
-    teach(table, "d")
+    table.enter("d")
     assert hot(table) == ["a", "b", "d"]
+    table.enter("e")
+    assert hot(table) == ["b", "d", "e"]
+
+
+def test_where_everyone_was_asked_for_somebody_goes_all_the_same() -> None:
+    """Nobody is looked at twice, and not everyone at once."""
+    table = KnownTable(1, MAX_CHANCES + 2)
+    users = [f"u{i}" for i in range(MAX_CHANCES + 2)]
+    teach(table, *users)
+    table.ask(users, ANY)
+    table.enter("new")
+    assert table.find(users[MAX_CHANCES]) is None
+    assert hot(table) == [users[-1], *users[:MAX_CHANCES], "new"]
+    small = KnownTable(1, 2)
+    teach(small, "a", "b")
+    small.ask(["a", "b"], ANY)
+    small.enter("c")
+    assert hot(small) == ["b", "c"]
 
 
 def test_the_watched_are_never_pushed_out() -> None:
-    """They take no room of the others', and are the last asked for when watching ends."""
+    """They take no room of the others', and are the last to go when watching ends."""
     table = KnownTable(1, 2)
     watcher = make_session("w")
     teach(table, "a")
@@ -237,6 +256,7 @@ class TableMachine(RuleBasedStateMachine):
         self.watchers = [make_session(f"w{i}") for i in range(3)]
         self.pairs: set[tuple[int, str]] = set()
         self.hot: list[str] = []
+        self.asked: set[str] = set()
         self.taught: set[str] = set()
 
     @initialize(room=st.sampled_from((0, 1, 2, 10)))
@@ -247,13 +267,14 @@ class TableMachine(RuleBasedStateMachine):
         return {user for _, user in self.pairs}
 
     def heat(self, user: str) -> None:
-        """A user is asked for, or watched no longer."""
-        if user in self.hot:
-            self.hot.remove(user)
+        """One who is not hot gets room: the first goes who was not asked for since it got room, or was passed over."""
+        if len(self.hot) >= self.room:
+            while (first := self.hot.pop(0)) in self.asked:
+                self.asked.remove(first)
+                self.hot.append(first)
+            self.taught.discard(first)
+        self.asked.discard(user)
         self.hot.append(user)
-        for gone in self.hot[: -self.room]:
-            self.hot.remove(gone)
-            self.taught.discard(gone)
 
     def unwatched(self, user: str) -> None:
         if user not in self.watched():
@@ -289,7 +310,9 @@ class TableMachine(RuleBasedStateMachine):
     @rule(user=st.sampled_from("abcdef"))
     def enter(self, user: str) -> None:
         entered = self.table.enter(user)
-        if user not in self.watched() and self.room:
+        if user in self.hot or user in self.watched():
+            self.asked.add(user)
+        elif self.room:
             self.heat(user)
         assert (entered is not None) == (user in self.hot or user in self.watched())
 
@@ -307,8 +330,7 @@ class TableMachine(RuleBasedStateMachine):
         for user in users:
             if user not in self.taught:
                 break
-            if user in self.hot:
-                self.heat(user)
+            self.asked.add(user)
 
     @rule()
     def cool(self) -> None:

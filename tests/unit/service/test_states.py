@@ -24,7 +24,6 @@ from tests.unit.service.node import World
 MAX_HOT = 10
 LOOK_MS = 3_600_000
 LIMITS = PresenceLimits(max_user_id_bytes=16, max_users=10_000)
-ONLINE, OFFLINE = 1, 0
 
 
 class Desk:
@@ -59,6 +58,17 @@ class Desk:
         assert [status.user_id for status in answer.statuses] == list(user_ids)
         return [status.mask for status in answer.statuses]
 
+    def at_once(self, *user_ids: str) -> list[Status] | None:
+        """What is answered without waiting, if anything is."""
+        encoded = self.presence.known_entries(user_ids)
+        if encoded is None:
+            return None
+        statuses = []
+        for entry in pb.getUserStatusResp.FromString(encoded).statusList:
+            assert entry.status == bool(entry.platformIDs)
+            statuses.append(Status(entry.userID, sum(1 << platform_id for platform_id in entry.platformIDs)))
+        return statuses
+
     def asking(self, *user_ids: str) -> "asyncio.Task[list[int]]":
         return asyncio.create_task(self.ask(*user_ids))
 
@@ -91,20 +101,12 @@ async def test_who_was_asked_for_is_known(desk: Desk) -> None:
 
 
 async def test_an_answer_from_memory_needs_no_waiting(desk: Desk) -> None:
-    """Known users are answered at once, in either form; one unknown among them and there is none."""
+    """Known users are answered at once, encoded; one unknown among them and there is no answer."""
     await desk.set(IOS | WEB, "u")
-    assert desk.presence.known_statuses(["u"]) is None
+    assert desk.at_once("u") is None
     await desk.ask("u", "v")
-    assert desk.presence.known_statuses(["v", "u"]) == [Status("v", 0), Status("u", IOS | WEB)]
-    encoded = desk.presence.known_entries(["v", "u"])
-    assert encoded is not None
-    answer = pb.getUserStatusResp.FromString(encoded)
-    assert [(entry.userID, entry.status, list(entry.platformIDs)) for entry in answer.statusList] == [
-        ("v", 0, []),
-        ("u", 1, [1, 5]),
-    ]
-    assert desk.presence.known_statuses(["u", "w"]) is None
-    assert desk.presence.known_entries(["u", "w"]) is None
+    assert desk.at_once("v", "u") == [Status("v", 0), Status("u", IOS | WEB)]
+    assert desk.at_once("u", "w") is None
 
 
 async def test_what_is_bad_is_refused_by_either_way(desk: Desk) -> None:
@@ -112,10 +114,10 @@ async def test_what_is_bad_is_refused_by_either_way(desk: Desk) -> None:
     for user_ids in ([], [""], ["x" * 17], ["u"] * 10_001):
         with pytest.raises(ArgumentError):
             await desk.presence.statuses(user_ids)
-    assert desk.presence.known_statuses([]) is None
-    assert desk.presence.known_statuses(["", "x" * 17]) is None
+    assert desk.at_once() is None
+    assert desk.at_once("", "x" * 17) is None
     with pytest.raises(ArgumentError):
-        desk.presence.known_statuses(["u"] * 10_001)
+        desk.at_once(*["u"] * 10_001)
     assert desk.states.table.hot_users == 0
 
 
@@ -196,7 +198,7 @@ async def test_a_feed_that_lags_behind_a_reading_takes_nothing_back(desk: Desk) 
 
     def watch(entry: FeedEntry) -> None:
         deliver(entry)
-        seen.append([status.mask for status in desk.presence.known_statuses(["u"]) or ()])
+        seen.append([status.mask for status in desk.at_once("u") or ()])
 
     desk.relay._listeners = [watch]
     desk.store.deliver_feed()
@@ -288,10 +290,10 @@ async def test_a_partition_that_catches_up_is_read(desk: Desk) -> None:
     await desk.set(IOS | WEB, "u")
     await held.arrived.wait()
     assert await desk.ask("u") == [IOS | WEB]
-    assert desk.presence.known_statuses(["u"]) is None
+    assert desk.at_once("u") is None
     held.answer()
     await until(lambda: not desk.relay.behind)
-    assert desk.presence.known_statuses(["u"]) == [Status("u", IOS | WEB)]
+    assert desk.at_once("u") == [Status("u", IOS | WEB)]
 
 
 async def test_in_doubt_everybody_has_a_reading_of_their_own(desk: Desk) -> None:
@@ -345,7 +347,7 @@ async def test_a_partition_read_anew_forgets_who_was_only_asked_for(desk: Desk) 
     for partition in range(2):
         await desk.states.resync(partition, restarted=False)
     assert desk.states.table.hot_users == 0
-    assert desk.presence.known_statuses(["watched"]) == [Status("watched", IOS)]
+    assert desk.at_once("watched") == [Status("watched", IOS)]
     assert await desk.ask("u", "v") == [IOS, IOS]
 
 
@@ -410,7 +412,7 @@ async def test_a_write_is_seen_by_the_next_query(desk: Desk, *, watched: bool) -
     await desk.presence.set_online([OnlineEdit("u", "c", [1], [5])])
     assert await desk.ask("u") == [IOS]
     await desk.presence.set_online([OnlineEdit("u", "c", [5], [1])])
-    assert desk.presence.known_statuses(["u"]) is None
+    assert desk.at_once("u") is None
     assert await desk.ask("u") == [WEB]
     desk.store.deliver_feed()
     desk.store.failing.add("read")

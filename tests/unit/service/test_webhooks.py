@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.metrics import PrometheusMeter
+from adsum.adapters.metrics.meter import PrometheusMeter
 from adsum.core.consuming import Course
 from adsum.domain.errors import ArgumentError, NetworkError
 from adsum.domain.platforms import PRESETS, PlatformRegistry, mask_of

@@ -113,4 +113,4 @@ def body_of(frames: list[Frame], stream: int = 1) -> bytes:
 
 def fields_of(block: bytes) -> dict[bytes, bytes]:
     """The fields of a block that uses no dynamic table."""
-    return Decoder(lambda fields: dict(fields)).decode(block)
+    return Decoder(dict).decode(block)

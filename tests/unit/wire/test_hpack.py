@@ -1,5 +1,7 @@
 """Header blocks, judged by another implementation (the `hpack` package)."""
 
+from itertools import count
+
 import hpack
 import pytest
 from hypothesis import given
@@ -36,8 +38,8 @@ def test_what_we_encode_another_decoder_understands(fields: list[Field]) -> None
 
 
 def test_a_block_that_changes_nothing_is_decoded_once() -> None:
-    meanings: list[list[Field]] = []
-    mine = Decoder(lambda fields: meanings.append(fields) or len(meanings))
+    numbers = count(1)
+    mine = Decoder(lambda _fields: next(numbers))
     encoder = hpack.Encoder()
     first, second = (encoder.encode([(b"operationid", b"op1"), (b"te", b"trailers")]) for _ in range(2))
     assert [mine.decode(block) for block in (first, second, second)] == [1, 2, 2]

@@ -428,9 +428,7 @@ class TestViolations:
             st.tuples(st.integers(0, 10), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40)), max_size=20
         )
     )
-    def test_any_frames_leave_streams_and_windows_in_order(
-        self, sent: list[tuple[int, int, int, bytes]]
-    ) -> None:
+    def test_any_frames_leave_streams_and_windows_in_order(self, sent: list[tuple[int, int, int, bytes]]) -> None:
         peer = Peer(settings=((wire.INITIAL_WINDOW, 3),), answers=b"hello")
         for kind, flags, stream, payload in sent:
             peer.say(frame(kind, flags, stream, REQUEST if kind == wire.HEADERS and not flags & 0x28 else payload))
@@ -540,18 +538,15 @@ def test_h2_as_a_client_is_answered_whatever_its_windows() -> None:
     peer = Peer(greet=False, answers=b"y" * 300_000)
     left = {}
     got: dict[int, int] = {}
-    ended = set()
+    ended: set[int] = set()
     for stream in (1, 3, 5):
-        client.send_headers(
-            stream, [(":method", "POST"), (":scheme", "http"), (":path", "/p"), (":authority", "a")]
-        )
+        client.send_headers(stream, [(":method", "POST"), (":scheme", "http"), (":path", "/p"), (":authority", "a")])
         left[stream], got[stream] = 300_000, 0
     while len(ended) < 3:
-        for stream, rest in left.items():
-            while rest and (size := min(rest, client.local_flow_control_window(stream), 16_384)):
-                rest -= size
-                client.send_data(stream, b"x" * size, end_stream=not rest)
-            left[stream] = rest
+        for stream in (1, 3, 5):
+            while size := min(left[stream], client.local_flow_control_window(stream), 16_384):
+                left[stream] -= size
+                client.send_data(stream, b"x" * size, end_stream=not left[stream])
         peer.server.receive(client.data_to_send())
         peer.server.calm()
         for event in client.receive_data(peer.server.take()):

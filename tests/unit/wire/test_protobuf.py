@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adsum.domain.errors import DataError
+from adsum.domain.platforms import ids_of
+from adsum.proto import user_pb2 as pb
 from adsum.wire.protobuf import (
     BackgroundRequest,
     UserStatus,
@@ -18,6 +20,7 @@ from adsum.wire.protobuf import (
     decode_watch,
     encode_background,
     encode_elem,
+    encode_status_list,
     encode_watch,
 )
 from tests.unit.wire import strategies, vectors
@@ -203,3 +206,19 @@ def test_golden_messages() -> None:
             case "SetAppBackgroundStatusReq":
                 assert decode_background(data) == BackgroundRequest(value["userID"], value["isBackground"])
                 assert encode_background(value["userID"], background=value["isBackground"]) == data
+
+
+@given(
+    st.lists(st.tuples(st.text(st.characters(codec="utf-8"), max_size=200), st.integers(0, 2**62 - 1))),
+    st.integers(0, 2**64 - 1),
+)
+def test_status_lists_are_what_protobuf_makes_of_them(statuses: list[tuple[str, int]], cursor: int) -> None:
+    """Users of any length, on any platforms, and the cursor of a listing."""
+    masks = [(user_id, mask << 1) for user_id, mask in statuses]
+    expected = pb.getAllOnlineUsersResp(
+        StatusList=[
+            pb.onlineStatus(userID=user_id, status=int(mask > 0), platformIDs=ids_of(mask)) for user_id, mask in masks
+        ],
+        nextCursor=cursor,
+    )
+    assert encode_status_list(masks, cursor) == expected.SerializeToString()

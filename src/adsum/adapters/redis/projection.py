@@ -21,8 +21,6 @@ PREFIX = "ONLINE:"
 GOOD_FOR_S = 1_800
 """As in OpenIM."""
 
-USERS_A_TRIP = 500
-
 
 class RedisProjection:
     """A `Projection` in one server, one that Sentinel names, or a cluster."""
@@ -33,9 +31,8 @@ class RedisProjection:
         self._trips = Trips(self._servers, "", links.limit_s)
 
     async def write(self, statuses: Sequence[Status]) -> None:
-        """Make the keys of these users say what their platforms are; raises `StoreError`."""
-        for start in range(0, len(statuses), USERS_A_TRIP):
-            await self._trips.run([_call(status) for status in statuses[start : start + USERS_A_TRIP]])
+        """Make the keys of these users, some hundreds, say what their platforms are; raises `StoreError`."""
+        await self._trips.run([_call(status) for status in statuses])
 
     async def close(self) -> None:
         """Close every connection."""

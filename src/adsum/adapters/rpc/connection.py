@@ -21,7 +21,7 @@ WRITE_HIGH_BYTES = 1 << 20
 """Written and not taken by the system: past that a client is not read from either, until it reads."""
 
 GREETING_TICKS = 10
-"""Seconds a client has to begin speaking HTTP/2."""
+"""Seconds a client has to begin speaking HTTP/2, or to take the last it is sent."""
 
 SPARE_STREAMS = 100
 """Streams a connection may have above the limit of calls: so a call too many hears why."""
@@ -40,7 +40,7 @@ class _Body:
 
 
 class _Running:
-    """A call under way in a task. `requests` and `taken` (an answer that had to wait was sent) are of streaming ones."""
+    """A call under way in a task. Of a streaming one: its `requests`, and `taken` while an answer waits to be sent."""
 
     __slots__ = ("requests", "taken", "task", "timer")
 
@@ -110,10 +110,11 @@ class Connection(asyncio.Protocol):
     def tick(self) -> None:
         """To be called once a second."""
         self._http.calm()
+        if self._transport is None or (self._http.greeted and not self._transport.is_closing()):
+            self._ticks = 0
+            return
         self._ticks += 1
-        if self._transport is not None and (
-            self._transport.is_closing() or (not self._http.greeted and self._ticks > GREETING_TICKS)
-        ):
+        if self._ticks > GREETING_TICKS:
             self._transport.abort()
 
     def leave(self) -> None:
@@ -169,9 +170,7 @@ class Connection(asyncio.Protocol):
 
     def reset(self, stream: Stream[CallHead]) -> None:
         """Nobody waits for this call's answer any more."""
-        owner = self._release(stream)
-        if isinstance(owner, _Running):
-            owner.task.cancel()
+        self._stop(self._release(stream))
 
     # Unary calls
 
@@ -280,10 +279,13 @@ class Connection(asyncio.Protocol):
 
     def _cancel(self, stream: Stream[CallHead], refused: RpcRefused) -> None:
         """End a call that may be under way."""
-        owner = stream.owner
-        if isinstance(owner, _Running):
-            owner.task.cancel()
+        self._stop(stream.owner)
         self._refuse(stream, refused)
+
+    def _stop(self, owner: object) -> None:
+        if isinstance(owner, _Running):
+            # Not before the task has begun: it has to end what a prompt method began.
+            self._loop.call_soon(owner.task.cancel)
 
     def _refuse(self, stream: Stream[CallHead], refused: RpcRefused) -> None:
         if self._sender.is_open(stream):

@@ -5,7 +5,7 @@ ends with the service.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
@@ -59,7 +59,7 @@ class Health:
             raise RpcRefused(StatusCode.NOT_FOUND, "unknown service")
         return HealthCheckResponse(status=self._status).SerializeToString()
 
-    async def _watch(self, requests: AsyncIterator[bytes], _head: CallHead) -> AsyncIterator[bytes]:
+    async def _watch(self, requests: AsyncIterator[bytes], _head: CallHead) -> AsyncGenerator[bytes, None]:
         """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here.
 
         RESOURCE_EXHAUSTED beyond `MAX_WATCHES`.

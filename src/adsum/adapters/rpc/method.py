@@ -1,7 +1,7 @@
 """What connections need to know: the methods there are, and what the server's calls share."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Unary:
 class Streaming:
     """Any number of requests and answers. `answers` raises `RpcRefused` to end otherwise."""
 
-    answers: Callable[[AsyncIterator[bytes], CallHead], AsyncIterator[bytes]]
+    answers: Callable[[AsyncIterator[bytes], CallHead], AsyncGenerator[bytes, None]]
 
 
 Method = Unary | Streaming

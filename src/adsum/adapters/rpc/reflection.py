@@ -3,7 +3,8 @@
 Versions 1 and 1alpha have the same messages under two names.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import Default
@@ -15,7 +16,7 @@ from adsum.adapters.rpc.method import Method, Streaming
 from adsum.proto import user_pb2
 from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
 
-FILES: tuple[FileDescriptor, ...] = (user_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)
+FILES: tuple[Any, ...] = (user_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)
 """Where the services are described."""
 
 SERVICES = tuple(service.full_name for file in FILES for service in file.services_by_name.values())
@@ -29,7 +30,7 @@ def methods() -> dict[str, Method]:
     }
 
 
-async def _answers(requests: AsyncIterator[bytes], _head: CallHead) -> AsyncIterator[bytes]:
+async def _answers(requests: AsyncIterator[bytes], _head: CallHead) -> AsyncGenerator[bytes, None]:
     async for body in requests:
         try:
             request = pb.ServerReflectionRequest.FromString(body)

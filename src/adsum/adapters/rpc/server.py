@@ -1,13 +1,16 @@
 """The gRPC server: listens, tells its health, and stops without cutting calls off."""
 
 import asyncio
-import socket
 
+from adsum.adapters.listener import listening_sockets
 from adsum.adapters.rpc import reflection
 from adsum.adapters.rpc.connection import Connection
 from adsum.adapters.rpc.health import OVERALL, Health
 from adsum.adapters.rpc.method import Desk, RpcLimits
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
+
+BACKLOG = 128
+"""Connections the system holds until they are accepted."""
 
 
 class RpcServer:
@@ -32,19 +35,15 @@ class RpcServer:
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
         loop = asyncio.get_running_loop()
-        host, _, asked = address.rpartition(":")
-        port = int(asked)
-        found = await loop.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for place in dict.fromkeys(item[4][0] for item in found):
-            try:
-                server = await loop.create_server(self._connection, place, port, reuse_port=shared or None)
-            except OSError as error:
-                await self.stop(0)
-                raise OSError(error.errno, f"gRPC can't listen on {address}: {error.strerror or error}") from None
-            self._servers.append(server)
-            port = server.sockets[0].getsockname()[1]
+        host, _, port = address.rpartition(":")
+        try:
+            sockets = await listening_sockets(host.strip("[]"), int(port), shared=shared)
+        except OSError as error:
+            raise OSError(error.errno, f"gRPC can't listen on {address}: {error.strerror or error}") from None
+        self._servers = [await loop.create_server(self._connection, sock=sock, backlog=BACKLOG) for sock in sockets]
         self._tick()
-        return port
+        taken: int = sockets[0].getsockname()[1]
+        return taken
 
     def set_serving(self, *, serving: bool) -> None:
         """Tell health clients whether calls are welcome. Without effect once stopping."""

@@ -32,7 +32,7 @@ CANCEL = 2
 """`genre` of subscribeOrCancelUsersStatus."""
 
 OPERATION_ID_KEY = b"operationid"
-TOKEN_KEY = b"token"  # noqa: S105 - the key's name, not a token
+TOKEN_KEY = b"token"
 
 RequestT = TypeVar("RequestT", bound=Message)
 

@@ -124,10 +124,17 @@ async def test_a_server_that_started_again_is_another_past(open_store: OpenStore
         interrupted = asyncio.Event()
         store.follow(lambda _: None, interrupted.set)
         await put(store, "u")
+        session = store.feed_session
         await redis.stop(gently=True)
+
+        async def unheard() -> bool:
+            return store.feed_session == 0
+
+        await eventually(unheard)
         await redis.start()
         async with asyncio.timeout(30):
             await interrupted.wait()
+        assert store.feed_session > session > 0
         assert await masks(store, "u") == [IOS]
 
 

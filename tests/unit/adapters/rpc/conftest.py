@@ -7,7 +7,7 @@ import pytest
 
 from adsum.adapters.clock import SystemClock
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.metrics import PrometheusMeter
+from adsum.adapters.metrics.meter import PrometheusMeter
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
 from adsum.core.opids import OpIds

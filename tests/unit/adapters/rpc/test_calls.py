@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import cast
 
 import grpc
 import grpc.aio
@@ -22,6 +24,7 @@ from adsum.service.presence import Presence, PresenceLimits
 from adsum.wire import http2_frames as h2
 from adsum.wire.hpack import encode
 from adsum.wire.rpc import write_message
+from tests.support.waiting import turns, until
 from tests.unit.wire.peer import Frame, frames_of
 
 METADATA = (("operationid", "op1"),)
@@ -121,9 +124,7 @@ async def test_a_deadline_ends_the_call_on_both_sides(channel: grpc.aio.Channel,
     await asyncio.wait_for(waiting.cancelled.wait(), 10)
 
 
-async def test_a_call_taken_back_is_cancelled(
-    channel: grpc.aio.Channel, waiting: Waiting, server: RpcServer
-) -> None:
+async def test_a_call_taken_back_is_cancelled(channel: grpc.aio.Channel, waiting: Waiting, server: RpcServer) -> None:
     call = get(channel)(GET_ANN, metadata=METADATA)
     pending = asyncio.ensure_future(call)
     await waiting.begun.wait()
@@ -131,6 +132,38 @@ async def test_a_call_taken_back_is_cancelled(
     pending.cancel()
     await asyncio.wait_for(waiting.cancelled.wait(), 10)
     assert server._desk.calls == 0
+
+
+async def test_a_call_taken_back_in_one_breath_is_cancelled_and_counted_so(
+    port: int, waiting: Waiting, server: RpcServer, queries: list[tuple[str, str, float]]
+) -> None:
+    """Whether it was begun at once or not."""
+    raw = await Raw.connect(port)
+    for method in ("getUserStatus", "getSubscribeUsersStatus"):
+        request = pb.getSubscribeUsersStatusReq(userID="ann") if "Sub" in method else pb.getUserStatusReq(userIDs=["a"])
+        fields = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", f"/openim.user.user/{method}".encode()))
+        plain = ((b"content-type", b"application/grpc"), (b"operationid", b"op1"))
+        stream = 1 if method == "getUserStatus" else 3
+        (of_raw,) = await connections(server)
+        of_raw.data_received(
+            h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encode((*fields, *plain)))
+            + h2.frame(h2.DATA, h2.END_STREAM, stream, write_message(request.SerializeToString()))
+            + h2.frame(h2.RST_STREAM, 0, stream, bytes(4))
+        )
+        await until(lambda: server._desk.calls == 0)
+        await turns()
+    assert waiting.cancelled.is_set()
+    assert [query[:2] for query in queries] == [
+        ("getUserStatus", "Cancelled"),
+        ("getSubscribeUsersStatus", "ok"),
+    ]
+    raw.writer.close()
+
+
+async def connections(server: RpcServer) -> list[connection.Connection]:
+    """Those that have greeted."""
+    await until(lambda: server._connections and all(one._http._settled for one in server._connections))
+    return list(server._connections)
 
 
 async def test_a_client_that_leaves_cancels_its_calls(port: int, waiting: Waiting, server: RpcServer) -> None:
@@ -190,7 +223,7 @@ async def test_a_stream_is_answered_as_it_is_asked(channel: grpc.aio.Channel) ->
     call = info(timeout=10)
     for _ in range(3):
         await call.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
-        answer = reflection_pb2.ServerReflectionResponse.FromString(await call.read())
+        answer = reflection_pb2.ServerReflectionResponse.FromString(cast("bytes", await call.read()))
         assert len(answer.list_services_response.service) == 3
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF
@@ -210,7 +243,9 @@ class Raw:
         raw.writer.write(h2.PREFACE + h2.settings_frame([(h2.INITIAL_WINDOW, window)]))
         return raw
 
-    async def call(self, method: str, body: bytes, *, end: bool = True, **fields: bytes) -> int:
+    async def call(
+        self, method: str, body: bytes, fields: Mapping[str, bytes] = MappingProxyType({}), *, end: bool = True
+    ) -> int:
         """Begin a call; its stream."""
         stream, self._next = self._next, self._next + 2
         path = method if method.startswith("/") else f"/openim.user.user/{method}"
@@ -265,14 +300,12 @@ async def test_requests_that_are_not_whole_are_bounded_together(
     monkeypatch.setattr(server._desk, "limits", RpcLimits(max_request_bytes=1_000))
     raw = await Raw.connect(port)
     for _ in range(20):
-        stream = await raw.call("getUserStatus", bytes(1_000), end=False)
+        await raw.call("getUserStatus", bytes(1_000), end=False)
     assert b"\x0bgrpc-status\x018" in await status_of(raw)
     raw.writer.close()
     await raw.writer.wait_closed()
-    while server._connections:
-        await asyncio.sleep(0.01)
+    await until(lambda: not server._connections)
     assert server._desk._kept_bytes == 0
-    assert stream == 39
 
 
 @pytest.mark.parametrize(
@@ -287,7 +320,7 @@ async def test_requests_that_are_not_whole_are_bounded_together(
 )
 async def test_calls_that_cannot_be_served(port: int, method: str, fields: dict[str, bytes], ending: bytes) -> None:
     raw = await Raw.connect(port)
-    await raw.call(method, GET_ANN, **fields)
+    await raw.call(method, GET_ANN, fields)
     assert ending in await status_of(raw)
     raw.writer.close()
 
@@ -344,8 +377,7 @@ async def test_a_client_that_reads_nothing_is_not_read_from(port: int, server: R
 
     asking = asyncio.create_task(ask_on())
     (of_raw,) = server._connections
-    while not of_raw._sender._held:
-        await asyncio.sleep(0.01)
+    await until(lambda: of_raw._sender._held)
     sizes = []
     for _ in range(20):
         await asyncio.sleep(0.01)

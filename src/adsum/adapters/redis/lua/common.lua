@@ -36,13 +36,21 @@ end
 
 -- What a record says: the holds by holder, each {low, high}, and the union of them. Not to be
 -- changed: it is remembered, because within one call most records are the same.
-local readings = {}
+local readings = {[false] = {holds = {}, low = 0, high = 0}}
 
 local function read(record)
   local reading = readings[record]
   if reading then return reading end
+  -- Nearly all records have one hold, on the lower half.
+  local only, mask = string.match(record, '^([^:,]+):(%d+)$')
+  if only then
+    mask = tonumber(mask)
+    reading = {holds = {[only] = {mask, 0}}, low = mask, high = 0}
+    readings[record] = reading
+    return reading
+  end
   reading = {holds = {}, low = 0, high = 0}
-  for holder, low, high in string.gmatch(record or '', '([^:,]+):(%d+)%.?(%d*)') do
+  for holder, low, high in string.gmatch(record, '([^:,]+):(%d+)%.?(%d*)') do
     low, high = tonumber(low), tonumber(high) or 0
     reading.holds[holder] = {low, high}
     reading.low, reading.high = bor(reading.low, low), bor(reading.high, high)
@@ -64,11 +72,23 @@ local function read_all(list, first, step)
   end
 end
 
--- The record with other platforms on one holder; remembered likewise, for one holder at a time.
-local outcomes, outcomes_of = {}, nil
-
+-- The record with other platforms on one holder.
 local function with_hold(record, holder, low, high)
-  if outcomes_of ~= holder then outcomes, outcomes_of = {}, holder end
+  local text = (low ~= 0 or high ~= 0) and holder .. ':' .. low .. (high ~= 0 and '.' .. high or '')
+  for other, mask in pairs(read(record).holds) do
+    if other ~= holder then
+      local part = other .. ':' .. mask[1] .. (mask[2] ~= 0 and '.' .. mask[2] or '')
+      text = text and text .. ',' .. part or part
+    end
+  end
+  return text
+end
+
+-- The same, remembered: a call is about one holder, and most of its users have the same record.
+local outcomes = {}
+
+local function hold(entry, holder, low, high)
+  local record = entry.now
   local by_low = outcomes[record]
   if not by_low then
     by_low = {}
@@ -79,22 +99,8 @@ local function with_hold(record, holder, low, high)
     by_high = {}
     by_low[low] = by_high
   end
-  local found = by_high[high]
-  if found ~= nil then return found end
-  local parts = {}
-  for other, mask in pairs(read(record).holds) do
-    if other ~= holder then
-      parts[#parts + 1] = other .. ':' .. mask[1] .. (mask[2] ~= 0 and '.' .. mask[2] or '')
-    end
-  end
-  if low ~= 0 or high ~= 0 then parts[#parts + 1] = holder .. ':' .. low .. (high ~= 0 and '.' .. high or '') end
-  found = #parts > 0 and table.concat(parts, ',')
-  by_high[high] = found
-  return found
-end
-
-local function hold(entry, holder, low, high)
-  entry.now = with_hold(entry.now, holder, low, high)
+  if by_high[high] == nil then by_high[high] = with_hold(record, holder, low, high) end
+  entry.now = by_high[high]
 end
 
 local function call_all(command, key, values)

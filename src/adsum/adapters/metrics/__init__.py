@@ -1,0 +1,1 @@
+"""What the operator sees: a `Meter` that counts for Prometheus, and the page it is read from."""

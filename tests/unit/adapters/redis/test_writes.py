@@ -1,0 +1,116 @@
+"""Writes of several callers in one trip."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from adsum.adapters.redis import writes
+from adsum.adapters.redis.codec import pack_edit
+from adsum.adapters.redis.writes import MAX_TRIPS, Parts, SharedWrites
+from adsum.domain.errors import StoreError
+from adsum.domain.presence import Cause, TimedEdit
+from tests.support.waiting import turns
+
+
+def edit(user_id: str, online: int = 2) -> TimedEdit:
+    return TimedEdit(user_id, online, 0, Cause("c", background=True))
+
+
+class Trips:
+    """What was sent; each trip ends when it is told to. Users live in the partition of their ID's last digit."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[int, list[Any]]]] = []
+        self.ends: list[asyncio.Future[Mapping[int, StoreError]]] = []
+        self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]))
+
+    async def _send(self, op_id: str, parts: Parts) -> Mapping[int, StoreError]:
+        self.sent.append((op_id, {partition: list(args) for partition, args in parts.items()}))
+        self.ends.append(asyncio.get_running_loop().create_future())
+        return await self.ends[-1]
+
+    def write(self, op_id: str, *user_ids: str) -> "asyncio.Task[None]":
+        return asyncio.create_task(self.writes.write(op_id, [edit(user_id) for user_id in user_ids]))
+
+
+@pytest.fixture
+def trips() -> Trips:
+    return Trips()
+
+
+async def test_callers_of_one_moment_share_a_trip_in_their_order(trips: Trips) -> None:
+    callers = [trips.write("a", "x1", "y2"), trips.write("b", "x1"), trips.write("c", "z2", "x1")]
+    await turns()
+    x, y, z = (list(pack_edit(edit(user))) for user in ("x1", "y2", "z2"))
+    assert trips.sent == [("a", {1: x + x + x, 2: y + z})]
+    assert not any(caller.done() for caller in callers)
+    trips.ends[0].set_result({})
+    await asyncio.gather(*callers)
+
+
+async def test_while_enough_is_under_way_writes_gather(trips: Trips) -> None:
+    callers = []
+    for number in range(10):
+        callers.append(trips.write(f"op{number}", f"{number}1"))
+        await turns()
+    assert len(trips.sent) == MAX_TRIPS
+    trips.ends[0].set_result({})
+    await turns()
+    assert [op_id for op_id, _ in trips.sent] == ["op0", "op1", "op2"]
+    assert trips.sent[2][1][1][::4] == [f"{number}1" for number in range(2, 10)]
+    for end in trips.ends[1:]:
+        end.set_result({})
+    await asyncio.gather(*callers)
+
+
+async def test_each_hears_of_their_own_partitions(trips: Trips) -> None:
+    callers = [trips.write("a", "x1"), trips.write("b", "x1", "y2"), trips.write("c", "y2")]
+    await turns()
+    trips.ends[0].set_result({2: StoreError("gone")})
+    good, *bad = await asyncio.gather(*callers, return_exceptions=True)
+    assert good is None
+    assert [str(error) for error in bad] == ["gone", "gone"]
+
+
+async def test_a_trip_that_fails_fails_for_all_in_it_and_no_other(trips: Trips) -> None:
+    first = [trips.write("a", "x1"), trips.write("b", "y2")]
+    await turns()
+    second = trips.write("c", "x1")
+    await turns()
+    trips.ends[0].set_exception(StoreError("no answer"))
+    assert [str(error) for error in await asyncio.gather(*first, return_exceptions=True)] == ["no answer"] * 2
+    trips.ends[1].set_result({})
+    await second
+
+
+async def test_one_that_gives_up_does_not_take_the_others_along(trips: Trips) -> None:
+    one, other = trips.write("a", "x1"), trips.write("b", "x1")
+    await turns()
+    one.cancel()
+    await turns()
+    trips.ends[0].set_result({})
+    await other
+    assert one.cancelled()
+
+
+async def test_a_trip_has_a_most(trips: Trips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More go in the next, at once: a call alone may have as many."""
+    monkeypatch.setattr(writes, "MAX_EDITS", 3)
+    callers = [trips.write("a", "x1", "x1"), trips.write("b", "x1", "x1"), trips.write("c", "x1")]
+    await turns()
+    assert [len(parts[1]) // 4 for _, parts in trips.sent] == [4, 1]
+    for end in trips.ends:
+        end.set_result({})
+    await asyncio.gather(*callers)
+
+
+async def test_closing_fails_what_is_under_way_and_what_waits(trips: Trips) -> None:
+    callers = []
+    for number in range(MAX_TRIPS + 1):
+        callers.append(trips.write("a", f"{number}1"))
+        await turns()
+    await trips.writes.close()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [str(error) for error in outcomes] == ["the store is closed"] * (MAX_TRIPS + 1)
