@@ -4,7 +4,7 @@ Adapters implement these; the services and the simulation know nothing else of
 the world. Every `*_ms` is in milliseconds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -65,8 +65,13 @@ class Store(Protocol):
         """Prolong a lease; False if it has ended, and the holder with it."""
         ...
 
-    async def release(self, holder: str, op_id: str) -> None:
-        """End a lease and everything its holder holds."""
+    async def release(self, holder: str, op_id: str, successor: str = "") -> None:
+        """End a lease and everything its holder holds.
+
+        If a `successor` is named, which holds all that again, then only while it has a lease:
+        a store that fell back to an older state may know nothing of it yet, and everybody would
+        be taken for offline. Raises `LeaseLost` then.
+        """
         ...
 
     async def write_holds(self, batch: HoldBatch) -> Mapping[str, int]:
@@ -177,6 +182,10 @@ class Projection(Protocol):
 
     async def write(self, statuses: Sequence[Status]) -> None:
         """Make these the users' platforms there; raises `StoreError`, some of them written or none."""
+        ...
+
+    def users(self) -> AsyncGenerator[list[str], None]:
+        """Everybody who may be online there, a portion at a time; raises `StoreError`."""
         ...
 
     async def close(self) -> None:

@@ -102,6 +102,24 @@ async def test_releasing_twice_or_unknown_is_nothing(store: Store, feed: Followe
     await store.release("a", "once")
     await store.release("a", "twice")
     await store.release("nobody", "never")
+
+
+async def test_a_lease_is_ended_for_a_successor_only_while_that_has_one(
+    store: Store, engine: Engine, feed: Follower
+) -> None:
+    """Else the store may have lost what the successor wrote, and its users would be taken for offline."""
+    await store.grant("a-1", LEASE_MS)
+    await store.write_holds(hold_batch("a-1", 1, {"u": IOS}))
+    with pytest.raises(LeaseLost):
+        await store.release("a-1", "early", "a-2")
+    assert await feed.steps("u") == [(0, IOS)]
+    await store.grant("a-2", LEASE_MS)
+    await store.write_holds(hold_batch("a-2", 1, {"u": IOS}))
+    await store.release("a-1", "in time", "a-2")
+    assert await feed.steps("u") == [(0, IOS)]
+    await engine.pass_time(LEASE_MS)
+    await store.sweep("sweep")
+    assert await feed.steps("u") == [(0, IOS), (IOS, 0)]
     assert await feed.steps("u") == [(0, IOS), (IOS, 0)]
 
 

@@ -40,6 +40,7 @@ def _of_node(node: Node) -> Iterator[str]:
         "webhook lines": node.webhooks._queue._lines,
         "entries not done": not all(course.clear for course in node.consumer._courses.values()),
         "entries not fetched": node.consumer.behind or node.consumer._waiting,
+        "users not copied": node.projector.waiting,
     }
     yield from (name for name, content in tables.items() if content)
 

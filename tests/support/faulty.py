@@ -113,8 +113,8 @@ class FaultyStore:
     async def renew(self, holder: str, ttl_ms: int) -> bool:
         return await self._call("renew", lambda: self._store.renew(holder, ttl_ms))
 
-    async def release(self, holder: str, op_id: str) -> None:
-        await self._call("release", lambda: self._store.release(holder, op_id))
+    async def release(self, holder: str, op_id: str, successor: str = "") -> None:
+        await self._call("release", lambda: self._store.release(holder, op_id, successor))
 
     async def write_holds(self, batch: HoldBatch) -> Mapping[str, int]:
         return await self._call("write_holds", lambda: self._store.write_holds(batch))

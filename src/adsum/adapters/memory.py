@@ -50,8 +50,10 @@ class MemoryStore:
         self._leases[holder] = self._clock.monotonic_ms() + ttl_ms
         return True
 
-    async def release(self, holder: str, op_id: str) -> None:
-        """End a lease and everything its holder holds."""
+    async def release(self, holder: str, op_id: str, successor: str = "") -> None:
+        """End a lease and everything its holder holds; raises `LeaseLost` if a successor is named and has none."""
+        if successor and not self._lives(successor):
+            raise LeaseLost(f"the lease of {successor} has ended")
         if self._leases.pop(holder, None) is not None:
             self._end_holder(holder, op_id)
 

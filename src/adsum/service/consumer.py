@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from adsum.core.consuming import Course, excess, fair_share
 from adsum.core.partition import partition_of
@@ -22,6 +22,7 @@ from adsum.domain.presence import FeedEntry
 from adsum.ports import Meter, Store
 from adsum.service.calm import Calm
 from adsum.service.forever import end, forever
+from adsum.service.target import Handed, Owned, Target
 
 log = logging.getLogger(__name__)
 
@@ -40,55 +41,6 @@ class Lease(Protocol):
     @property
     def held(self) -> bool:
         """Whether it is good, as far as is known."""
-        ...
-
-
-class Owned(NamedTuple):
-    """One ownership of a partition, from when it is taken until it is given up or lost."""
-
-    consumer: "FeedConsumer"
-    course: Course
-
-    @property
-    def partition(self) -> int:
-        """Which one."""
-        return self.course.partition
-
-    @property
-    def good(self) -> bool:
-        """Whether it lasts; if not, what it is about is another node's to do, and not this one's."""
-        return self.consumer.owns(self.course)
-
-
-class Handed(NamedTuple):
-    """An entry that a target is to deal with while it is owned."""
-
-    owned: Owned
-    entry: FeedEntry
-
-    def done(self) -> None:
-        """It is dealt with, for better or worse."""
-        self.owned.consumer.done(self.owned.course, self.entry.version)
-
-
-class Target(Protocol):
-    """Deals with entries. What it is handed is kept until `done`, so `room` bounds it."""
-
-    @property
-    def room(self) -> bool:
-        """Whether it takes a further entry now. One that has none must do some of what it has to have some again."""
-        ...
-
-    def begin(self, owned: Owned) -> None:
-        """A partition is owned from now on."""
-        ...
-
-    def take(self, handed: Handed) -> None:
-        """Deal with an entry, now or later, and call its `done` once; neither waits nor raises."""
-        ...
-
-    def lost(self, owned: Owned, position: int, version: int) -> None:
-        """Entries after `position` are no longer kept: the next one handed over comes after `version`."""
         ...
 
 
@@ -288,9 +240,13 @@ class FeedConsumer:
     async def _finish(self) -> None:
         """Have all that has happened until now handed over, and wait until it is done."""
         await self._bid()
-        while any(course.behind or not course.clear for course in self._courses.values()):
+        while any(self._is_busy_with(course) for course in self._courses.values()):
             self._progress.clear()
             await self._progress.wait()
+
+    @staticmethod
+    def _is_busy_with(course: Course) -> bool:
+        return not course.clear or (course.behind and course.leaves_s is None)
 
     # Reading
 

@@ -16,7 +16,12 @@ from adsum.service.forever import end, forever
 log = logging.getLogger(__name__)
 
 REST_MS = 10
-"""How long a lane under load gathers before it writes again, unless it has a full batch."""
+"""How long a lane gathers under load before it writes again, unless it has a full batch."""
+
+WINDOW_MS = 100
+BUSY_WRITES = 100
+CALM_WRITES = 60
+"""Writes in a window at which load begins, and below which it ends: eight lanes that rest make about 80."""
 
 
 class Flusher:
@@ -50,7 +55,9 @@ class Flusher:
         self._jitter = jitter
         self._written = written
         self._wake = [asyncio.Event() for _ in writer.dirty_users]
-        self._wrote_ms = [-2 * REST_MS for _ in self._wake]
+        self._window_ms = 0
+        self._window_writes = 0
+        self._busy = False
         self._tasks: list[asyncio.Task[None]] = []
         self._calm = Calm(log, "writing users")
         self.lease_lost = asyncio.Event()
@@ -133,8 +140,18 @@ class Flusher:
             self._writer.failed(lane, now_ms, self._jitter())
         waited_ms, took_ms = flight.taken_ms - flight.oldest_ms, now_ms - flight.taken_ms
         self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
-        # One change after the other would be a trip each, which costs as much as two handshakes. So a lane whose
-        # writes follow each other rests in between. (The embedded store never waits: others must have their turn.)
-        hurried = flight.taken_ms - self._wrote_ms[lane] < 2 * REST_MS
-        self._wrote_ms[lane] = now_ms
-        await asyncio.sleep(REST_MS / 1000 if hurried and not self._writer.has_full_batch(lane) else 0)
+        # Under load one change after the other would be a trip each, which costs as much as two handshakes: so
+        # lanes rest between writes. (The embedded store never waits: others must have their turn.)
+        rests = self._under_load(now_ms) and not self._writer.has_full_batch(lane)
+        await asyncio.sleep(REST_MS / 1000 if rests else 0)
+
+    def _under_load(self, now_ms: int) -> bool:
+        """Count a write; whether there are, or were in the window before, too many to make each at once."""
+        age_ms = now_ms - self._window_ms
+        if age_ms >= WINDOW_MS:
+            enough = CALM_WRITES if self._busy else BUSY_WRITES
+            self._busy = self._window_writes >= enough and age_ms < 2 * WINDOW_MS
+            self._window_ms, self._window_writes = now_ms, 0
+        self._window_writes += 1
+        self._busy = self._busy or self._window_writes >= BUSY_WRITES
+        return self._busy

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from adsum.domain.errors import StoreError
+from adsum.domain.errors import LeaseLost, StoreError
 from adsum.ports import Clock, Meter, Store
 from adsum.service.flusher import Flusher
 from adsum.service.forever import end, forever
@@ -147,5 +147,9 @@ class Keeper:
         """
         lost = self._flusher.lease_lost
         while self._former and self.held and not lost.is_set() and await self._flusher.settle(0):
-            await self._store.release(self._former[0], self._next_op_id())
+            try:
+                await self._store.release(self._former[0], self._next_op_id(), self.holder)
+            except LeaseLost:
+                lost.set()
+                raise
             del self._former[0]

@@ -20,8 +20,8 @@ from adsum.core.backoff import backoff_ms
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Status
 from adsum.ports import Clock, Meter, Projection, Store
-from adsum.service.consumer import Handed, Owned
 from adsum.service.forever import end, forever
+from adsum.service.target import Handed, Owned
 
 log = logging.getLogger(__name__)
 

@@ -57,6 +57,7 @@ class Relay:
         self._resync = resync
         self._meter = meter
         self._interrupted = interrupted
+        self._losses = 0
         self._grace_s = grace_ms / 1000
         self._look_interval_s = look_interval_ms / 1000
         self._cursor: FeedCursor | None = None
@@ -70,7 +71,7 @@ class Relay:
 
     async def start(self) -> None:
         """Follow the feed from the present versions on; raises `StoreError`."""
-        self._unfollow = self._store.follow(self._arrived, self._interrupted)
+        self._unfollow = self._store.follow(self._arrived, self._lost)
         looking = self._begin_look()
         cursor = self._cursor = FeedCursor(await self._store.versions())
         self._end_look(*looking)
@@ -113,9 +114,9 @@ class Relay:
 
     async def _read_anew(self, partition: int) -> None:
         whole = False
-        await asyncio.sleep(self._grace_s)
         while not whole:
             try:
+                await self._written_again(partition)
                 await self._resync(partition, restarted=False)
                 whole = True
             except Exception as error:  # noqa: BLE001 - logged
@@ -131,6 +132,10 @@ class Relay:
             self._pass_on(entry)
         elif verdict is Verdict.HOLE:
             self._mend(self._cursor, entry.partition)
+
+    def _lost(self) -> None:
+        self._losses += 1
+        self._interrupted()
 
     async def _look(self, cursor: FeedCursor) -> None:
         await asyncio.sleep(self._look_interval_s)
@@ -178,13 +183,24 @@ class Relay:
         entries = await self._store.changes_since(partition, seen)
         if entries is None:
             log.info("changes of partition %d are no longer kept: its watched users are read anew", partition)
-            await asyncio.sleep(self._grace_s)
-            version = (await self._store.versions())[partition]
+            version = await self._written_again(partition)
             await self._resync(partition, restarted=version < seen)
             return cursor.advance(partition, version)
         for entry in entries:
             self._pass_on(entry)
         return cursor.advance(partition, entries[-1].version if entries else seen)
+
+    async def _written_again(self, partition: int) -> int:
+        """Wait until all nodes have had the time to write again what the store has lost; the version then.
+
+        If it loses more meanwhile, the time begins anew.
+        """
+        while True:
+            losses, began = self._losses, (await self._store.versions())[partition]
+            await asyncio.sleep(self._grace_s)
+            version = (await self._store.versions())[partition]
+            if self._losses == losses and version >= began:
+                return version
 
     def _pass_on(self, entry: FeedEntry) -> None:
         online = sum(1 for change in entry.changes if not change.before)

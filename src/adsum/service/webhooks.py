@@ -21,8 +21,8 @@ from adsum.domain.errors import ArgumentError, NetworkError
 from adsum.domain.platforms import PlatformRegistry, ids_of
 from adsum.domain.presence import Change
 from adsum.ports import Clock, Hook, HookSink, Meter
-from adsum.service.consumer import Handed, Owned
 from adsum.service.forever import end
+from adsum.service.target import Handed, Owned
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ What the design promises, precisely:
   it and that was not clearly earlier; a store's clock that jumped is an excuse.
 - **The relay's listeners hear a chain.** Each entry follows the last one, unless the
   partition was read anew in between.
+- **The copy** for other services is the store's state in the end.
 - **Webhooks** tell every change, whoever dies, at least once and in order for each user and
   platform (`adsum.testing.hooks`).
 - **In the end**, a bounded time after the last fault, the store's state is that of the live

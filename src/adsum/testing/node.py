@@ -19,15 +19,17 @@ from adsum.domain.identity import Identity
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PRESETS, PlatformRegistry, ids_of
 from adsum.domain.presence import FeedEntry
-from adsum.ports import Clock, Hook, HookSink, Meter
-from adsum.service.consumer import ConsumerOptions, FeedConsumer, Owned
+from adsum.ports import Clock, Hook, HookSink, Meter, Projection
+from adsum.service.consumer import ConsumerOptions, FeedConsumer
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
 from adsum.service.keeper import Keeper, KeeperOptions
 from adsum.service.logins import Logins
 from adsum.service.presence import Presence, PresenceLimits
+from adsum.service.projection import Projector, ProjectorOptions
 from adsum.service.relay import Relay
 from adsum.service.states import States
+from adsum.service.target import Owned
 from adsum.service.watching import Watching, WatchingLimits
 from adsum.service.webhooks import WebhookOptions, Webhooks
 from adsum.testing.hooks import Receiver
@@ -174,6 +176,7 @@ class Node:
         complain: Callable[[str], None],
         hear: Callable[[Hook], None],
         passed_over: Callable[[int, int, int], None],
+        copy: Projection,
     ) -> None:
         self.name = name = process.name
         self.process = process
@@ -219,6 +222,8 @@ class Node:
         )
         self.keeper = Keeper(store, self.flusher, self.clock, meter, options.keeper, OpIds(f"{name}h"), next_op_id)
         self.consumer = FeedConsumer("webhooks", store, self.keeper, self.webhooks, meter, ConsumerOptions())
+        self.projector = Projector(store, copy, self.clock, meter, ProjectorOptions(), chance.random)
+        self.copier = FeedConsumer("projection", store, self.keeper, self.projector, meter, ConsumerOptions())
         self.gateway = Gateway(
             ledger,
             self.flusher,
@@ -240,11 +245,13 @@ class Node:
             await self.relay.start()
             await self.keeper.start()
             await self.consumer.start()
+            await self.copier.start()
         except StoreError:
             self.die()
             return
         self.flusher.start()
         self.webhooks.start()
+        self.projector.start()
         self.ready = True
 
     async def stop(self) -> None:
@@ -254,9 +261,11 @@ class Node:
         await self.flusher.settle(2_000)
         await self.gateway.stop()
         await self.flusher.stop()
+        await self.copier.stop(1_000)
         await self.consumer.stop(1_000)
         await self.keeper.stop()
         await self.relay.stop()
+        await self.projector.stop()
         await self.webhooks.stop(1_000)
         await self.store.close()
         self.die()
@@ -284,6 +293,7 @@ class Node:
 
     def _consume(self, entry: FeedEntry) -> None:
         self.consumer.on_feed(entry)
+        self.copier.on_feed(entry)
 
     async def _resync(self, partition: int, *, restarted: bool) -> None:
         self.told.gap(partition)

@@ -192,7 +192,8 @@ class Server:
             numbers = self._state.numbers[bid.partition]
             cursor = None if claim.cursor is None else numbers[claim.cursor]
             claims.append(claim._replace(cursor=cursor, version=numbers[claim.version]))
-            self.ledger.roles.setdefault(bid.partition, numbers[claim.version])
+            if role == "webhooks":
+                self.ledger.roles.setdefault(bid.partition, numbers[claim.version])
         return claims
 
     def disown(self, role: str, holder: str, versions: Mapping[int, int]) -> None:

@@ -77,10 +77,10 @@ class SimulatedStore:
         """Prolong a lease; False if it has ended anywhere."""
         return all(await self._everywhere(f"renew {holder}", lambda server: done(server.store.renew(holder, ttl_ms))))
 
-    async def release(self, holder: str, op_id: str) -> None:
-        """End a lease and everything its holder holds."""
+    async def release(self, holder: str, op_id: str, successor: str = "") -> None:
+        """End a lease and everything its holder holds; raises `LeaseLost` if a successor is named and has none."""
         self.released_s = self._network.loop.time()
-        await self._everywhere(f"release {holder}", lambda server: done(server.store.release(holder, op_id)))
+        await self._everywhere(f"release {holder}", lambda server: done(server.store.release(holder, op_id, successor)))
 
     async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
         """Set the present platforms of each user on the batch's holder, and tell of logins; raises `LeaseLost`."""

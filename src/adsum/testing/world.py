@@ -13,6 +13,7 @@ from random import Random
 from adsum.adapters.memory import MemoryStore
 from adsum.domain.errors import AdsumError
 from adsum.testing.audit import Audit
+from adsum.testing.copy import Copy
 from adsum.testing.crowd import Crowd
 from adsum.testing.faults import Faults
 from adsum.testing.loop import LoopClock, Process, Stuck, VirtualLoop
@@ -59,6 +60,8 @@ class World:
             Server(index, size.servers, LoopClock(loop, 1_000_000_000 + index * 1_000), self._empty_store, self.audit)
             for index in range(size.servers)
         ]
+        self.copied: dict[str, int] = {}
+        """Who is online, as other services read it."""
         self._slots: list[Node] = []
         self._births = 0
         self.crowd = Crowd(loop, self.trace, self.audit, Random(f"crowd {plan.seed}"), size.users, self._pick_node)
@@ -99,6 +102,7 @@ class World:
             self.audit.complain,
             lambda hook: self.audit.told(process.name, hook),
             self._passed_over,
+            Copy(self.network, Random(f"copy {self.plan.seed} {process.name}"), self.copied),
         )
         self.nodes[node.name] = node
         self.trace.note(node.name, "starts")
@@ -193,6 +197,8 @@ class World:
             return deaf
         if misled := self.audit.misled(self.nodes.values(), state):
             return misled
+        if difference := self.audit.difference(self.copied, state):
+            return f"in the copy {difference}"
         waiting = [
             node.name
             for node in self.nodes.values()

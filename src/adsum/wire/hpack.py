@@ -166,7 +166,10 @@ class Decoder(Generic[MeaningT]):
                 self._shrink()
             else:
                 indexed = first & 0x40
-                index, pos = _integer(block, pos, 6 if indexed else 4)
+                if 0x40 < first < 0x7F:
+                    index, pos = first & 0x3F, pos + 1
+                else:
+                    index, pos = _integer(block, pos, 6 if indexed else 4)
                 if index:
                     name = self._entry(index)[0]
                 else:
@@ -190,7 +193,9 @@ class Decoder(Generic[MeaningT]):
     def _add(self, name: bytes, value: bytes) -> None:
         self._table.appendleft((name, value))
         self._table_bytes += len(name) + len(value) + ENTRY_BYTES
-        self._shrink()
+        self._changed = True
+        if self._table_bytes > self._table_limit:
+            self._shrink()
 
     def _shrink(self) -> None:
         self._changed = True

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from adsum.domain.presence import TimedEdit
-from adsum.service.consumer import ConsumerOptions, FeedConsumer, Handed, Owned
+from adsum.service.consumer import ConsumerOptions, FeedConsumer
+from adsum.service.target import Handed, Owned
 from tests.support.world import IOS, WEB, ManualClock, RecordingMeter
 from tests.unit.service.node import World
 

@@ -16,7 +16,8 @@ from adsum.domain.errors import ArgumentError, NetworkError
 from adsum.domain.platforms import PRESETS, PlatformRegistry, mask_of
 from adsum.domain.presence import Cause, Change, FeedEntry
 from adsum.ports import Hook
-from adsum.service.consumer import ConsumerOptions, FeedConsumer, Handed, Owned
+from adsum.service.consumer import ConsumerOptions, FeedConsumer
+from adsum.service.target import Handed, Owned
 from adsum.service.webhooks import KICK_COMMAND, OFFLINE_COMMAND, ONLINE_COMMAND, WebhookOptions, Webhooks
 
 PLATFORMS = PlatformRegistry(PRESETS["openim"])

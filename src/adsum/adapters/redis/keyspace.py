@@ -1,19 +1,21 @@
-"""Presence as OpenIM left it in Redis, read without disturbing it: for taking it over.
+"""The keys of presence in OpenIM's form, read without disturbing them.
 
-The keys `ONLINE:<user ID>` are scanned on every master; of each the platform IDs that are
-good by that server's clock are read. Memory is that of one portion of keys.
+The keys `ONLINE:<user ID>` are scanned on every master. For taking over what OpenIM left,
+the platform IDs are read that are good by that server's clock. Memory is that of one
+portion of keys.
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from adsum.adapters.redis.link import Refused
-from adsum.adapters.redis.projection import PREFIX
 from adsum.adapters.redis.server import LinkOptions, Server
-from adsum.adapters.redis.servers import servers_of
+from adsum.adapters.redis.servers import Servers, servers_of
 from adsum.adapters.redis.url import StoreUrl
 from adsum.domain.errors import StoreError
 
+PREFIX = "ONLINE:"
 KEYS_A_SCAN = 1_000
 
 
@@ -33,35 +35,46 @@ class Keyspace:
 
     async def portions(self) -> AsyncGenerator[Portion, None]:
         """All there is; a user may come twice. A user without a good platform has none. Raises `StoreError`."""
-        for server in await self._servers.all():
-            cursor = 0
-            while True:
-                link = await server.link()
-                scan = ("SCAN", cursor, "MATCH", f"{PREFIX}*", "COUNT", KEYS_A_SCAN)
-                (time_s, _), (following, keys) = await link.must(("TIME",), scan)
-                yield await _read(server, keys, int(time_s))
-                cursor = int(following)
-                if not cursor:
-                    break
+        async with aclosing(scanned(self._servers)) as portions:
+            async for server, keys in portions:
+                yield await _read(server, keys)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._servers.close()
 
 
-async def _read(server: Server, keys: list[bytes], now_s: int) -> Portion:
+async def scanned(servers: Servers) -> AsyncGenerator[tuple[Server, list[bytes]], None]:
+    """All keys of users, a portion of one server at a time; some may come twice. Raises `StoreError`."""
+    for server in await servers.all():
+        cursor = 0
+        while True:
+            link = await server.link()
+            ((following, keys),) = await link.must(("SCAN", cursor, "MATCH", f"{PREFIX}*", "COUNT", KEYS_A_SCAN))
+            yield server, keys
+            cursor = int(following)
+            if not cursor:
+                break
+
+
+def user_of(key: bytes) -> str:
+    """The user a key is of; empty if it can be nobody's."""
+    try:
+        return key.decode().removeprefix(PREFIX)
+    except UnicodeDecodeError:
+        return ""
+
+
+async def _read(server: Server, keys: list[bytes]) -> Portion:
     link = await server.link()
+    ((now_s, _),) = await link.must(("TIME",))
     answers = await link.run([("ZRANGEBYSCORE", key, now_s, "+inf") for key in keys])
     users: dict[str, list[str]] = {}
     foreign = 0
     for key, answer in zip(keys, answers, strict=True):
         if isinstance(answer, Refused) and not str(answer).startswith("WRONGTYPE"):
             raise StoreError(f"{link.name}: {answer}")
-        try:
-            user_id = key.decode().removeprefix(PREFIX)
-        except UnicodeDecodeError:
-            foreign += 1
-            continue
+        user_id = user_of(key)
         if isinstance(answer, Refused) or not user_id:
             foreign += 1
         else:

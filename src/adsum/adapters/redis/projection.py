@@ -7,8 +7,10 @@ who is offline.
 """
 
 from binascii import crc_hqx
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
+from adsum.adapters.redis.keyspace import PREFIX, scanned, user_of
 from adsum.adapters.redis.scripts import SLOTS, script
 from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.servers import servers_of
@@ -17,7 +19,6 @@ from adsum.adapters.redis.url import StoreUrl
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Status
 
-PREFIX = "ONLINE:"
 GOOD_FOR_S = 1_800
 """As in OpenIM."""
 
@@ -33,6 +34,12 @@ class RedisProjection:
     async def write(self, statuses: Sequence[Status]) -> None:
         """Make the keys of these users, some hundreds, say what their platforms are; raises `StoreError`."""
         await self._trips.run([_call(status) for status in statuses])
+
+    async def users(self) -> AsyncGenerator[list[str], None]:
+        """Everybody there is a key of, a portion at a time; some may come twice. Raises `StoreError`."""
+        async with aclosing(scanned(self._servers)) as portions:
+            async for _, keys in portions:
+                yield [user_id for key in keys if (user_id := user_of(key))]
 
     async def close(self) -> None:
         """Close every connection."""

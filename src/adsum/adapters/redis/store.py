@@ -109,9 +109,9 @@ class RedisStore:
         """Prolong a lease; False if it has ended in any partition."""
         return all(await self._everywhere("renew", holder, ttl_ms))
 
-    async def release(self, holder: str, op_id: str) -> None:
-        """End a lease and everything its holder holds."""
-        await self._end_leases(holder, op_id)
+    async def release(self, holder: str, op_id: str, successor: str = "") -> None:
+        """End a lease and everything its holder holds; raises `LeaseLost` if a successor is named and has none."""
+        await self._end_leases(holder, successor, op_id)
 
     async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
         """Set the present platforms of each user on the batch's holder, and tell of logins; raises `LeaseLost`."""
@@ -173,7 +173,7 @@ class RedisStore:
 
     async def sweep(self, op_id: str) -> None:
         """Remove the holds of ended leases and of passed deadlines."""
-        await self._end_leases("", op_id)
+        await self._end_leases("", "", op_id)
         due = list(range(self.partitions))
         while due:
             calls = [Call(p, script("end_deadlines"), (op_id, self._options.history, USERS_A_CALL)) for p in due]
@@ -261,21 +261,21 @@ class RedisStore:
     async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
 
-    async def _end_leases(self, holder: str, op_id: str) -> None:
-        found = await self._everywhere("end_leases", holder)
+    async def _end_leases(self, holder: str, successor: str, op_id: str) -> None:
+        found = await self._everywhere("end_leases", holder, successor)
         ended = [(p, name, number) for p, names in enumerate(found) for name, number in _pairs(names)]
         for partition, name, number in ended:
-            await self._end_holder(partition, number, op_id)
+            await self._end_holder(partition, name, number, successor, op_id)
             await self._trips.run([Call(partition, script("forget_holder"), (name, number))])
 
-    async def _end_holder(self, partition: int, number: bytes, op_id: str) -> None:
+    async def _end_holder(self, partition: int, holder: bytes, number: bytes, successor: str, op_id: str) -> None:
         """Remove a dead holder's holds, a portion of the partition at a time, so that nobody waits long."""
         scan = 0
         while True:
             (answer,) = await self._trips.run([Call(partition, "HSCAN", (scan, "COUNT", USERS_A_CALL), USERS)])
             users = [user for user, record in _pairs(answer[1]) if record_names(record, number)]
             if users:
-                args = (op_id, self._options.history, number, *users)
+                args = (op_id, self._options.history, holder, number, successor, *users)
                 await self._trips.run([Call(partition, script("end_holder"), args)])
             scan = int(answer[0])
             if not scan:

@@ -22,6 +22,15 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+local function lives(holder)
+  local ends_ms = string.match(redis.call('HGET', KEYS[5], holder) or '', ':(%d+)$')
+  return ends_ms ~= nil and tonumber(ends_ms) > now_ms()
+end
+
+local function lease_lost()
+  return redis.error_reply('LEASELOST the lease of this holder has ended')
+end
+
 -- Lua passes so many values at most to one call with room to spare.
 local PORTION = 2000
 

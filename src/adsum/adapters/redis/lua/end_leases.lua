@@ -1,7 +1,9 @@
 -- Ends the lease named, or if none is, those that are over. Returns holder, number, for
 -- each whose holds are still to be removed. A lease once ended can't be renewed.
--- ARGV  1 the holder to end now, or ''
+-- ARGV  1 the holder to end now, or ''  2 the holder that must live for that, or ''
+-- Errs with LEASELOST if that one does not.
 
+if ARGV[2] ~= '' and not lives(ARGV[2]) then return lease_lost() end
 local found, now = {}, now_ms()
 local all = redis.call('HGETALL', KEYS[5])
 for i = 1, #all, 2 do

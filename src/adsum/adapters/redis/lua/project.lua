@@ -9,8 +9,9 @@ for i = 3, #ARGV do
   wanted[ARGV[i]] = true
   members[#members + 1], members[#members + 2] = now + tonumber(ARGV[1]), ARGV[i]
 end
--- A key of another type is no presence: it is replaced.
+-- A key of another type is no presence: nobody is online by it, and it is left alone until somebody is.
 local found = redis.pcall('ZRANGEBYSCORE', KEYS[1], now, '+inf')
+if found.err and count == 0 then return 0 end
 local same = not found.err and #found == count
 for _, platform in ipairs(found) do same = same and wanted[platform] end
 redis.call('DEL', KEYS[1])

@@ -11,7 +11,7 @@
 local lease = redis.call('HGET', KEYS[5], ARGV[1])
 local holder, ends_ms = string.match(lease or '', '^(%d+):(%d+)$')
 if not holder or tonumber(ends_ms) <= now_ms() then
-  return redis.error_reply('LEASELOST the lease of this holder has ended')
+  return lease_lost()
 end
 local lane = holder .. ':' .. ARGV[2]
 if tonumber(ARGV[3]) <= tonumber(redis.call('HGET', KEYS[6], lane) or 0) then return 0 end
