@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test faults setup dev deps lint format bench bench-check proto lock clean
+.PHONY: help run test faults setup dev deps lint format bench bench-check capacity proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
@@ -52,6 +52,9 @@ bench: dev ## measure the service and write bench/RESULTS.md (ten minutes; needs
 
 bench-check: dev ## measure quickly and say what got slower than in bench/results.json (four minutes)
 	@$(BIN)/python -m bench --check $(ARGS)
+
+capacity: dev ## write docs/capacity.md from bench/results.json: machines for 1 to 100 million users (a minute)
+	@$(BIN)/python -m bench.capacity $(ARGS)
 
 proto: dev ## regenerate the gRPC code
 	@PYTHON=$(BIN)/python scripts/proto.sh

@@ -4,26 +4,28 @@ Today every gateway hears every change. With interest routing, routers follow th
 some partitions; a gateway tells them whom it watches, and hears of these users only, in one message
 a router and tick. Nothing is sent here: users come, go and watch, and messages and bytes are counted.
 
-Invariant: a gateway is told of every change of a user whom somebody watches there.
-
 What a gateway hears depends on how many gateways there are and on who watches whom, hardly on the
 number of users at each. So one simulated user stands for `scale` users, and a tick is as many times
 as long: as many changes fall in it.
 """
 
 import sys
-from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 from typing import Final
+
+from bench.routers import Counts, Routers
 
 COPIES: Final = 2
 """Each partition is followed by a router and its stand-by."""
 
+PARTITIONS: Final = 64
 GATEWAYS_A_ROUTER: Final = 16
 FEWEST_ROUTERS: Final = 2
+
+DICT_SLOT: Final = 48
+"""Bytes of a dict a key, about: 24 for the key's entry, its index, and room to grow by half."""
 
 
 @dataclass(frozen=True)
@@ -103,98 +105,6 @@ class World:
         return user // self.community % self.gateways if self.placed else random.randrange(self.gateways)
 
 
-@dataclass
-class Counts:
-    """Of everything that was sent. Items are users told of, or whom watching begins or ends."""
-
-    changes: int = 0
-    told_items: int = 0
-    told_messages: int = 0
-    asked_items: int = 0
-    asked_messages: int = 0
-
-
-@dataclass
-class Routers:
-    """What routers know, and what they and the gateways say to each other."""
-
-    gateways: int
-    routers: int
-    users: int
-    linger_s: float
-    counts: Counts = field(default_factory=Counts)
-
-    def __post_init__(self) -> None:
-        # By user x gateways + gateway: how many watch there, and whether the router tells there.
-        self._watchers = array("H", bytes(2 * self.users * self.gateways))
-        self._told = bytearray(self.users * self.gateways)
-        self._ending: deque[tuple[float, int]] = deque()
-        self._telling: set[int] = set()
-        self._asking: set[int] = set()
-
-    def watch(self, gateway: int, users: Iterable[int]) -> None:
-        """Somebody at a gateway begins to watch these users."""
-        # Written out, as is the next one: it is done ten million times.
-        watchers, told, gateways, routers = self._watchers, self._told, self.gateways, self.routers
-        asked, asking = 0, self._asking
-        for user in users:
-            at = user * gateways + gateway
-            watchers[at] += 1
-            if not told[at]:
-                told[at] = 1
-                asked += 1
-                asking.add(user % routers * gateways + gateway)
-        self.counts.asked_items += asked
-
-    def unwatch(self, gateway: int, users: Iterable[int], now_s: float) -> None:
-        """Somebody at a gateway watches these users no longer."""
-        for user in users:
-            at = user * self.gateways + gateway
-            self._watchers[at] -= 1
-            if not self._watchers[at]:
-                self._ending.append((now_s + self.linger_s, at))
-
-    def change(self, user: int) -> None:
-        """A user's platforms change."""
-        self.counts.changes += 1
-        for gateway in self.told_of(user):
-            self.counts.told_items += 1
-            self._telling.add(user % self.routers * self.gateways + gateway)
-
-    def told_of(self, user: int) -> Iterator[int]:
-        """The gateways that are told of a user."""
-        first = user * self.gateways
-        at = self._told.find(1, first, first + self.gateways)
-        while at >= 0:
-            yield at - first
-            at = self._told.find(1, at + 1, first + self.gateways)
-
-    def tick(self, now_s: float) -> None:
-        """Send what has gathered, and end what was watched long ago."""
-        while self._ending and self._ending[0][0] <= now_s:
-            _, at = self._ending.popleft()
-            if self._told[at] and not self._watchers[at]:
-                self._told[at] = 0
-                user, gateway = divmod(at, self.gateways)
-                self.counts.asked_items += 1
-                self._asking.add(user % self.routers * self.gateways + gateway)
-        self.counts.told_messages += len(self._telling)
-        self.counts.asked_messages += len(self._asking)
-        self._telling.clear()
-        self._asking.clear()
-
-    @property
-    def interests(self) -> int:
-        """Pairs of user and gateway that routers keep."""
-        return self._told.count(1)
-
-    @property
-    def known(self) -> int:
-        """Users whom a router knows, because somebody watches them."""
-        firsts = range(0, len(self._told), self.gateways)
-        return sum(1 for first in firsts if self._told.find(1, first, first + self.gateways) >= 0)
-
-
 @dataclass(frozen=True)
 class Traffic:
     """What a world comes to, a second."""
@@ -241,13 +151,18 @@ class Traffic:
 
     @property
     def told_messages(self) -> float:
-        """From routers to gateways."""
-        return self.per_s(self.counts.told_messages)
+        """From routers to gateways, with what versions they have reached, each second."""
+        return self.per_s(self.counts.told_messages) + self.beats
+
+    @property
+    def beats(self) -> float:
+        """Of these, those that tell of versions only."""
+        return self.world.gateways * self.world.routers * COPIES
 
     @property
     def asked_messages(self) -> float:
-        """From gateways to routers; each goes to the stand-by too."""
-        return self.per_s(self.counts.asked_messages) * COPIES
+        """From gateways to routers, each to the stand-by too and each answered."""
+        return self.per_s(self.counts.asked_messages) * COPIES * 2
 
     def plain_bytes(self, wire: Wire) -> float:
         """Out of the store today."""
@@ -259,10 +174,12 @@ class Traffic:
 
     def told_bytes(self, wire: Wire) -> float:
         """From routers to gateways."""
-        return self.told_messages * wire.head + self.per_s(self.counts.told_items) * wire.item
+        versions = self.beats * PARTITIONS / self.world.routers
+        items = self.per_s(self.counts.told_items)
+        return self.told_messages * wire.head + versions * wire.version + items * wire.item
 
     def asked_bytes(self, wire: Wire) -> float:
-        """From gateways to routers and their stand-bys."""
+        """From gateways to routers and their stand-bys, and back."""
         return self.asked_messages * wire.head + self.per_s(self.counts.asked_items) * COPIES * wire.interest
 
     def routed_bytes(self, wire: Wire) -> float:
@@ -275,10 +192,6 @@ class Traffic:
         gateways = self.world.gateways
         each = sys.getsizeof("4000000000") + sys.getsizeof(1 << gateways) + DICT_SLOT
         return self.known * self.world.scale / self.world.routers * each
-
-
-DICT_SLOT: Final = 48
-"""Bytes of a dict a key, about: 24 for the key's entry, its index, and room to grow by half."""
 
 
 def simulate(world: World, sessions: int = 2_000, least_s: float = 60, seed: int = 1) -> Traffic:

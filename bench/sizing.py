@@ -10,66 +10,16 @@ turns take x / (1 + x) cores, x being what they would take if each had one of it
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from math import exp
 from typing import Final
 
 from bench.interest import COPIES
-from bench.record import Results
+from bench.unit_costs import ASKED, Costs
 
 MOST_GATEWAYS: Final = 10_000_000
 FEWEST_USERS: Final = 1_000.0
 MOST_USERS: Final = 10.0**11
-
-ASKED: Final = 100
-"""Users in a query whose cost was measured."""
-
-BASE_CONNECTIONS: Final = 10_000
-
-
-class Missing(Exception):
-    """A figure was not measured; the message says how it is."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A cost that grows evenly: `base` and as much again for each `each`."""
-
-    base: float
-    each: float
-
-    def at(self, number: float) -> float:
-        """The cost with so many."""
-        return self.base + self.each * number
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Unit costs, microseconds and bytes. `publish` is Redis's, by subscribers; `upkeep` a node's a second, by nodes.
-
-    `publish` has the whole script that writes a change. `hear` and `publish` are each one that comes apart from others,
-    and one that comes together with others.
-    """
-
-    connect: float
-    disconnect: float
-    ping: float
-    push: float
-    ask: float
-    ask_redis: float
-    set: float
-    idle_share: float
-    base_bytes: float
-    connection_bytes: float
-    watch_bytes: float
-    further_watch_bytes: float
-    user_bytes: float
-    entry_bytes: float
-    change_bytes: float
-    hear_apart: float
-    hear_together: float
-    publish_apart: Line
-    publish_together: Line
-    upkeep: Line
 
 
 @dataclass(frozen=True)
@@ -107,7 +57,7 @@ class Load:
 
     @property
     def asked_per_s(self) -> float:
-        """Users whom the store is asked for: lists when sessions begin, and queries."""
+        """Users asked for: lists when sessions begin, and queries."""
         return self.connects_per_s * self.watch_list + self.users * self.queries_per_hour / 3_600 * ASKED
 
     @property
@@ -252,7 +202,8 @@ def _masters_suffice(
     subscribers, changes = _subscribers(design, gateways), load.changes_per_s
     apart, together = costs.publish_apart, costs.publish_together
     upkeep = gateways * costs.upkeep.at(1 if design.shared_sweep else gateways) / 1e6
-    asked = load.asked_per_s * costs.ask_redis / 1e6
+    # Of users whom somebody watches there already a gateway knows.
+    asked = load.asked_per_s * (1 - watched_share(load, gateways)) * costs.ask_redis / 1e6
     bits = changes * subscribers * costs.entry_bytes * 8
 
     def enough(used: Callable[[int], float]) -> Callable[[int], bool]:
@@ -294,28 +245,40 @@ def users_until(load: Load, holds: Callable[[Load], bool]) -> float | None:
     return low
 
 
+class Past(Enum):
+    """What helps past a limit."""
+
+    MORE_MASTERS = "more masters"
+    SEVERAL_MASTERS = "more masters, for several causes at once"
+    NOT_NEEDED = "it is only a sign"
+    NOTHING = "no number of machines"
+
+
 @dataclass(frozen=True)
 class Limit:
-    """Something that holds up to some number of users; `hard` if no number of machines helps past it."""
+    """Something that holds up to some number of users, and what helps past it."""
 
     name: str
     holds: Callable[[Sizing, Machines], bool]
-    hard: bool = False
+    past: Past = Past.MORE_MASTERS
 
+
+ONE_MASTER: Final = Limit("one master does all of it", lambda found, _: found.masters == 1, Past.SEVERAL_MASTERS)
 
 LIMITS: Final = (
+    ONE_MASTER,
     Limit("one master publishes all", lambda found, _: found.masters_by["fan-out"] == 1),
     Limit("one master writes all", lambda found, _: found.masters_by["writes"] == 1),
     Limit("one master does the upkeep of all nodes", lambda found, _: found.masters_by["upkeep"] == 1),
     Limit("one master answers all questions", lambda found, _: found.masters_by["questions"] == 1),
     Limit("one master remembers all", lambda found, _: found.masters_by["memory"] == 1),
-    Limit("the feed is a tenth of what a gateway may do", lambda found, _: found.feed_share <= 0.1),
-    Limit("the feed leaves a gateway room for users", lambda found, _: found.gateways is not None, hard=True),
-    Limit("as many masters as partitions are enough", lambda found, _: found.masters is not None, hard=True),
+    Limit("the feed is a tenth of what a gateway may do", lambda found, _: found.feed_share <= 0.1, Past.NOT_NEEDED),
+    Limit("the feed leaves a gateway room for users", lambda found, _: found.gateways is not None, Past.NOTHING),
+    Limit("as many masters as partitions are enough", lambda found, _: found.masters is not None, Past.NOTHING),
     Limit(
         "a gateway's port takes the feed",
         lambda found, machines: found.feed_in_bits_per_s <= machines.port_bits_per_s * machines.utilisation,
-        hard=True,
+        Past.NOTHING,
     ),
 )
 
@@ -327,56 +290,3 @@ def limits(load: Load, machines: Machines, costs: Costs, design: Design) -> dict
         return users_until(load, lambda more: limit.holds(size(more, machines, costs, design), machines))
 
     return {limit: up_to(limit) for limit in LIMITS}
-
-
-def read_costs(results: Results) -> Costs:
-    """The unit costs among these results; raises `Missing`."""
-
-    def value(name: str) -> float:
-        figure = results.figures.get(name)
-        if figure is None:
-            part = name.partition(".")[0]
-            raise Missing(
-                f"{name} is not among the results ({results.why_missing(name)}): `make bench` measures it, or "
-                f"`python -m bench {part} --out DIR` this part alone"
-            )
-        return figure.value
-
-    def line(before: str) -> Line:
-        sizes = sorted(
-            int(size)
-            for name in results.figures
-            if (size := name.removeprefix(before).removesuffix(".redis_us")).isdecimal()
-        )
-        if len(sizes) < 2:
-            raise Missing(f"{before}*.redis_us is not among the results for two sizes: `make bench` measures it")
-        low, high = (value(f"{before}{size}.redis_us") for size in (sizes[0], sizes[-1]))
-        each = max(high - low, 0) / (sizes[-1] - sizes[0])
-        return Line(max(low - each * sizes[0], 0), each)
-
-    crowd = f"connections.redis.{BASE_CONNECTIONS}"
-    connection_bytes = value(f"{crowd}.bytes")
-    filled = results.costs[f"{crowd}.connect"].phase.service_rss_bytes
-    entry, larger = value("feed.wire.1.bytes"), value("feed.wire.100.bytes")
-    return Costs(
-        connect=value(f"{crowd}.connect.service_us"),
-        disconnect=value(f"{crowd}.disconnect.service_us"),
-        ping=value(f"{crowd}.pinged.service_us"),
-        push=value("latency.redis.100.push.service_us"),
-        ask=value(f"users.redis.cold.{ASKED}.32.service_us") / ASKED,
-        ask_redis=value(f"users.redis.cold.{ASKED}.32.redis_us") / ASKED,
-        set=value("writes.redis.many.32.service_us"),
-        idle_share=value(f"{crowd}.idle.percent") / 100,
-        base_bytes=max(filled - BASE_CONNECTIONS * connection_bytes, 0),
-        connection_bytes=connection_bytes,
-        watch_bytes=value("feed.watch.first.bytes"),
-        further_watch_bytes=value("feed.watch.further.bytes"),
-        user_bytes=value("redis.ours.bytes"),
-        entry_bytes=entry,
-        change_bytes=(larger - entry) / 99,
-        hear_apart=value("feed.node.apart.1.service_us"),
-        hear_together=value("feed.node.together.1.service_us"),
-        publish_apart=line("feed.publish.apart."),
-        publish_together=line("feed.publish.together."),
-        upkeep=line("feed.upkeep."),
-    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -107,6 +108,38 @@ async def test_a_node_is_killed_while_users_come_and_go() -> None:
             people.disperse()
             await eventually(is_copied)
             await eventually(is_heard)
+
+
+async def test_a_node_stands_still_while_users_come_and_go() -> None:
+    """Another takes its partitions; when it goes on it writes nothing that is out of date, and gets its share again."""
+    async with redis_server() as store, redis_server() as copy, nodes(2, store, copy) as (stopped, other):
+        owned = 'adsum_owned_partitions{role="projection"}'
+        await metric_is(other, owned, 32)
+        users = [f"user-{number}" for number in range(100)]
+        people = Population([stopped, other], seed=2)
+        await people.settle_in(users, 0)
+        people.nodes = [other]
+        over = asyncio.Event()
+
+        async def stand_still() -> None:
+            await asyncio.sleep(0.5)
+            stopped.process.send_signal(signal.SIGSTOP)
+            await metric_is(other, owned, 64)
+            await asyncio.sleep(0.5)
+            stopped.process.send_signal(signal.SIGCONT)
+            await metric_is(other, owned, 32)
+            over.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stand_still())
+            group.create_task(people.churn(users, 100, over.is_set))
+        people.nodes = [stopped, other]
+        await people.comes_true()
+
+        async def is_copied() -> bool:
+            return await copied(copy) == people.truth()
+
+        await eventually(is_copied)
 
 
 async def test_who_was_online_before_is_copied_and_a_lost_copy_is_made_again() -> None:

@@ -19,7 +19,7 @@ REST_MS = 10
 """How long a lane gathers under load before it writes again, unless it has a full batch."""
 
 WINDOW_MS = 100
-BUSY_WRITES = 100
+BUSY_WRITES = 150
 CALM_WRITES = 60
 """Writes in a window at which load begins, and below which it ends: eight lanes that rest make about 80."""
 

@@ -3,7 +3,8 @@
 It follows the feed, one node a partition, and writes each user's present platforms: a
 newer state replaces one that waits, and writing one again does no harm. Where nothing
 changes the copy would expire, so each partition is walked now and then; that mends what
-the copy has lost, too.
+the copy has lost, too. When it is not sure that every change was copied, a partition's
+users in the copy are compared, or who went meanwhile would stay until they expire.
 
 Invariant: a state read from the store never replaces one that the feed told after it
 was asked for.
@@ -11,12 +12,14 @@ was asked for.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from adsum.core.backoff import backoff_ms
+from adsum.core.partition import partition_of
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Status
 from adsum.ports import Clock, Meter, Projection, Store
@@ -82,6 +85,8 @@ class Projector:
         self._wake = asyncio.Event()
         self._due_ms: dict[Owned, int] = {}
         """When each partition owned is to be walked next."""
+        self._doubtful: dict[int, Owned] = {}
+        """Those whose users in the copy are to be compared."""
         self._walk = asyncio.Event()
         self._written = asyncio.Event()
         self._changed: set[str] | None = None
@@ -124,6 +129,7 @@ class Projector:
     def begin(self, owned: Owned) -> None:
         """A partition is this node's: nobody knows how much of it is in the copy."""
         self._due_ms[owned] = 0
+        self._doubtful[owned.partition] = owned
         self._walk.set()
 
     def take(self, handed: Handed) -> None:
@@ -196,14 +202,16 @@ class Projector:
         if self._failures:
             log.info("the projection is written again after %d failures", self._failures)
             self._failures = 0
-            # It may have come back without what it had.
-            self._due_ms = dict.fromkeys(self._due_ms, 0)
-            self._walk.set()
+            # It may have come back with less than it had, or something older.
+            for owned in list(self._due_ms):
+                self.begin(owned)
 
     # Walking
 
     async def _walk_step(self) -> None:
         self._walk.clear()
+        if self._doubtful:
+            await self._compare()
         self._due_ms = {owned: due_ms for owned, due_ms in self._due_ms.items() if owned.good}
         owned = min(self._due_ms, key=self._due_ms.__getitem__, default=None)
         wait_ms = None if owned is None else self._due_ms[owned] - self._clock.monotonic_ms()
@@ -221,22 +229,51 @@ class Projector:
             raise
 
     async def _walk_through(self, owned: Owned) -> None:
+        """Write everybody who is online in a partition."""
         cursor = 0
         while owned.good:
-            while not self.room:
-                self._written.clear()
-                await self._written.wait()
-            self._changed = set()
-            try:
+            async with self._reading():
                 page = await self._store.page_of(owned.partition, cursor, PAGE_USERS)
                 for user_id, mask in page.users:
-                    if user_id not in self._changed and user_id not in self._waiting.states:
-                        self._put(user_id, _State(mask, owned))
-            finally:
-                self._changed = None
+                    self._put_read(user_id, _State(mask, owned))
             cursor = page.next_cursor
             if not cursor:
                 return
+
+    async def _compare(self) -> None:
+        """Have those removed from the copy who are not online, in the partitions in doubt."""
+        doubtful, self._doubtful = self._doubtful, {}
+        count = self._store.partitions
+        try:
+            async with aclosing(self._projection.users()) as portions:
+                async for users in portions:
+                    mine = [user_id for user_id in users if partition_of(user_id, count) in doubtful]
+                    if not mine:
+                        continue
+                    async with self._reading():
+                        for user_id, reading in zip(mine, await self._store.read(mine), strict=True):
+                            if not reading.mask:
+                                self._put_read(user_id, _State(0, doubtful[partition_of(user_id, count)]))
+        except BaseException:
+            self._doubtful = doubtful | self._doubtful
+            raise
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """While the store is read, once there is room; what the feed tells meanwhile is newer than what is read."""
+        while not self.room:
+            self._written.clear()
+            await self._written.wait()
+        self._changed = set()
+        try:
+            yield
+        finally:
+            self._changed = None
+
+    def _put_read(self, user_id: str, state: _State) -> None:
+        assert self._changed is not None
+        if user_id not in self._changed and user_id not in self._waiting.states:
+            self._put(user_id, state)
 
     async def _wait(self, wait_ms: int | None) -> None:
         try:

@@ -77,7 +77,7 @@ class Audit:
         self._nodes = nodes
         self._histories: dict[str, list[Moment]] = {}
         self.answers = Answers(loop.time, self._history, self.complain)
-        self.hooks = HookAudit(self.complain)
+        self.hooks = HookAudit(self.complain, loop.time)
 
     def complain(self, what: str) -> None:
         """Something is wrong."""

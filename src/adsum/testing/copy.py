@@ -5,7 +5,7 @@ connection; now and then it does not, or its answer gets lost.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from random import Random
 
 from adsum.domain.errors import StoreError
@@ -35,6 +35,11 @@ class Copy:
             self._at(self._lands_s, self._land, statuses)
         self._at(self._lands_s + 0.001, _settle, answer, fate < 2 * FAILS)
         await answer
+
+    async def users(self) -> AsyncGenerator[list[str], None]:
+        """Everybody in it."""
+        await asyncio.sleep(0.001)
+        yield list(self._users)
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -19,6 +19,9 @@ from adsum.ports import Hook
 from adsum.service.webhooks import KICK_COMMAND, OFFLINE_COMMAND, ONLINE_COMMAND
 from adsum.testing.server import Server
 
+JUST_NOW_S = 0.2
+"""After a server fell back: what a node was answered before may not hold any more."""
+
 Key = tuple[str, int]
 """User and platform."""
 
@@ -59,8 +62,9 @@ class Event:
 class HookAudit:
     """Compares what was published with what was heard."""
 
-    def __init__(self, complain: Callable[[str], None]) -> None:
+    def __init__(self, complain: Callable[[str], None], now_s: Callable[[], float]) -> None:
         self._complain = complain
+        self._now_s = now_s
         self._events: dict[Key, list[Event]] = {}
         self._reached: dict[Key, int] = {}
         """How many events of each were told, or need not be."""
@@ -103,9 +107,15 @@ class HookAudit:
                 return
 
     def lost(self, server: Server, partition: int, position: int, version: int) -> None:
-        """A node passes over changes up to a version, because those after its position are not all kept."""
-        if server.changes_since(partition, position) is not None:
-            self._complain(f"changes of {partition} after {position:x} are passed over, and they are kept")
+        """A node passes over changes up to a version, because those after its position are not all kept.
+
+        Nor may those after the cursor be: where the server has another past than the node
+        has seen, these must be told.
+        """
+        for after in (position, server.ledger.cursors.get(partition, position)):
+            kept = server.changes_since(partition, after) is not None
+            if kept and self._now_s() - server.fell_back_s > JUST_NOW_S:
+                self._complain(f"changes of {partition} after {after:x} are passed over, and they are kept")
         self._passed_over[partition] = max(version, self._passed_over.get(partition, 0))
 
     def _is_expected(self, event: Event) -> bool:

@@ -51,13 +51,15 @@ class Ledger:
 
     `holds`: user -> node -> its newest write. `timed`: (user, platform) -> deadline by
     the server's clock. `written`: node -> partition and version of each entry it made.
-    `roles`: partition -> the version at which its changes began to be consumed.
+    `roles`: partition -> the version at which webhooks began to consume its changes;
+    `cursors`: partition -> up to where the last owner was told that they are told.
     """
 
     holds: dict[str, dict[str, Landed]] = field(default_factory=dict)
     timed: dict[tuple[str, int], int] = field(default_factory=dict)
     written: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     roles: dict[int, int] = field(default_factory=dict)
+    cursors: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -159,7 +161,7 @@ class Server:
         told = state.ledger
         holds = {user: dict(nodes) for user, nodes in told.holds.items()}
         written = {node: list(entries) for node, entries in told.written.items()}
-        ledger = Ledger(holds, dict(told.timed), written, dict(told.roles))
+        ledger = Ledger(holds, dict(told.timed), written, dict(told.roles), dict(told.cursors))
         return _State(store, ledger, [list(numbers) for numbers in state.numbers])
 
     # Versions
@@ -194,6 +196,8 @@ class Server:
             claims.append(claim._replace(cursor=cursor, version=numbers[claim.version]))
             if role == "webhooks":
                 self.ledger.roles.setdefault(bid.partition, numbers[claim.version])
+                if cursor is not None:
+                    self.ledger.cursors[bid.partition] = cursor
         return claims
 
     def disown(self, role: str, holder: str, versions: Mapping[int, int]) -> None:

@@ -8,7 +8,7 @@ only while a frame or a fragmented message is incomplete, and never more than on
 message of them: a length is judged before its bytes come.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from adsum.domain.errors import FrameError
@@ -52,12 +52,27 @@ class FrameReader:
         self._kind = CONTINUATION
         self._ended = False
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+    def feed(self, data: bytes) -> Iterable[tuple[int, bytes]]:
         """What is complete with these bytes: opcodes (TEXT, BINARY, CLOSE, PING, PONG) and payloads.
 
         Read it to its end. Raises `FrameError`, with the code to close with, after
         all that came before the violation.
         """
+        if self._is_lone_binary(data):
+            body = 8 if data[1] & 0x7F == 126 else 6
+            return ((BINARY, _xor(data[body:], data[body - 4 : body])),)
+        return self._read(data)
+
+    def _is_lone_binary(self, data: bytes) -> bool:
+        """Whether these bytes are just one masked binary message of under 64 KiB: what nearly all reads bring."""
+        if len(data) < 8 or data[0] != _WHOLE_BINARY or self._rest is not None or self._parts is not None:
+            return False
+        size = data[1] - _MASKED
+        if size > MAX_CONTROL_BYTES:
+            size = (data[2] << 8 | data[3]) + 2 if size == 126 else -1
+        return 0 <= size == len(data) - 6 <= self._max_bytes and self._masked and not self._ended
+
+    def _read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         if self._rest is not None:
             self._rest += data
             if len(self._rest) < self._need:

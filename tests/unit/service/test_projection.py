@@ -1,7 +1,7 @@
 """The copy of presence: every state gets there, walks keep and mend it, and nothing older replaces newer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -19,7 +19,7 @@ class Copy:
     """A projection that keeps what is written; while `away` nothing is, while the gate is closed writes wait."""
 
     def __init__(self) -> None:
-        self.users: dict[str, int] = {}
+        self.users_online: dict[str, int] = {}
         self.writes: list[list[Status]] = []
         self.away = False
         self.closed = False
@@ -33,13 +33,19 @@ class Copy:
         if self.away:
             raise StoreError("away")
         for user_id, mask in statuses:
-            self.users[user_id] = mask
+            self.users_online[user_id] = mask
+
+    async def users(self) -> AsyncGenerator[list[str], None]:
+        if self.away:
+            raise StoreError("away")
+        for user_id in list(self.users_online):
+            yield [user_id]
 
     async def close(self) -> None:
         self.closed = True
 
     def online(self) -> dict[str, int]:
-        return {user_id: mask for user_id, mask in self.users.items() if mask}
+        return {user_id: mask for user_id, mask in self.users_online.items() if mask}
 
 
 class GoodLease:
@@ -157,7 +163,7 @@ async def test_a_copy_that_was_away_gets_the_newest_state_and_is_walked(world: W
     for mask in (IOS, 0, WEB):
         await write(world, ("u", mask))
         await until(lambda: node.projector.trouble != "")
-    node.copy.users.clear()
+    node.copy.users_online.clear()
     node.copy.away = False
     await until(lambda: node.copy.online() == {"before": IOS, "u": WEB})
 
@@ -166,7 +172,7 @@ async def test_each_partition_is_walked_again_in_time(world: World, node: Node, 
     """What nobody changes would expire otherwise; what was lost meanwhile is mended."""
     await write(world, ("u", IOS), ("v", WEB))
     await until(lambda: node.projector.waiting == 0)
-    node.copy.users.clear()
+    node.copy.users_online.clear()
     clock.advance(OPTIONS.renew_ms)
     node.projector._walk.set()
     await until(lambda: node.copy.online() == {"u": IOS, "v": WEB})
@@ -227,4 +233,23 @@ async def test_changes_that_are_no_longer_kept_are_read_anew(clock: ManualClock)
         await write(world, (f"user-{i}", IOS))
     node.copy.gate.set()
     await until(lambda: len(node.copy.online()) == 50)
+    await node.stop()
+
+
+async def test_who_went_unseen_is_removed(clock: ManualClock) -> None:
+    """Whoever is in the copy and not in the store, when a partition begins or has lost changes."""
+    world = World(clock, partitions=2, history=5)
+    node = Node(world, clock, ProjectorOptions(most_waiting=1))
+    node.copy.users_online = {f"gone-{i}": IOS for i in range(20)}
+    await write(world, ("here", IOS))
+    await node.start()
+    await until(lambda: node.copy.online() == {"here": IOS})
+    node.copy.gate.clear()
+    await write(world, ("first", IOS))
+    await write(world, *((f"user-{i}", IOS) for i in range(50)))
+    for i in range(50):
+        await write(world, (f"user-{i}", 0))
+    node.copy.gate.set()
+    await until(lambda: node.projector.waiting == 0 and node.consumer.behind == 0)
+    await until(lambda: node.copy.online() == {"here": IOS, "first": IOS})
     await node.stop()

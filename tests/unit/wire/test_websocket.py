@@ -141,6 +141,15 @@ def judged(side: Side, stream: bytes) -> list[Message]:
     return [(int(event.opcode), bytes(event.data)) for event in frames]
 
 
+@pytest.mark.parametrize("size", [0, 1, 118, 119, 120, 125, 126, 127, 300])
+def test_a_length_may_be_written_longer_than_needed(size: int) -> None:
+    """As OpenIM's own gateway takes it; in any form it means the same number."""
+    for head_form in (struct.pack(">BBH", 0x82, 0xFE, size), head(size)):
+        stream = head_form + bytes(4) + b"x" * size
+        assert read_client(stream) == ([(BINARY, b"x" * size)], None)
+        assert read_client(stream + frame(PING)) == ([(BINARY, b"x" * size), (PING, b"")], None)
+
+
 @given(st.sampled_from([TEXT, BINARY, PING, PONG]), st.binary(max_size=125), st.binary(min_size=4, max_size=4))
 def test_frames_written_here_are_read_by_the_judge(opcode: int, payload: bytes, mask: bytes) -> None:
     assert judged(Side.CLIENT, server_frame(opcode, payload)) == [(opcode, payload)]

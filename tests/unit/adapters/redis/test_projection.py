@@ -107,6 +107,23 @@ async def test_a_key_of_another_type_is_replaced(redis: RedisServer) -> None:
     assert (await members(redis, "u")).keys() == {"1"}
 
 
+async def test_a_key_of_another_type_is_left_alone_while_nobody_is_online(redis: RedisServer) -> None:
+    await redis.run("SET", "ONLINE:u", "something")
+    async with projection(redis.url) as made:
+        await made.write([status("u")])
+    assert await redis.run("GET", "ONLINE:u") == b"something"
+
+
+async def test_everybody_with_a_key_is_listed(redis: RedisServer) -> None:
+    async with redis.client() as client:
+        await client.set(b"ONLINE:\xff", "no text")
+    await redis.run("SET", "OTHER:u", "another key")
+    users = {f"user-{i}" for i in range(2_500)}
+    async with projection(redis.url) as made:
+        await made.write([status(user_id, 1) for user_id in sorted(users)])
+        assert {user_id async for portion in made.users() for user_id in portion} == users
+
+
 async def test_many_users_are_written(redis: RedisServer) -> None:
     async with projection(redis.url) as made:
         await made.write([status(f"user-{i}", 1 + i % 9) for i in range(3_000)])
