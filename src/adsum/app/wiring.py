@@ -249,6 +249,8 @@ def _store(settings: Settings, clock: Clock) -> Store:
         partitions=settings.partitions,
         timed_ttl_ms=settings.timed_ttl_ms,
         history=settings.feed_history,
+        # Half, or the sweeps of a node alone would now and then come a moment too early.
+        sweep_ms=settings.sweep_interval_ms // 2,
         timeout_ms=settings.store_timeout_ms,
         retry_min_ms=settings.retry_min_ms,
         retry_max_ms=settings.retry_max_ms,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from adsum.core.logins import LoginLedger
+from adsum.core.pace import Pace
 from adsum.core.writer import Flight, Writer
 from adsum.domain.errors import LeaseLost
 from adsum.domain.presence import Cause, HoldBatch
@@ -17,11 +18,6 @@ log = logging.getLogger(__name__)
 
 REST_MS = 10
 """How long a lane gathers under load before it writes again, unless it has a full batch."""
-
-WINDOW_MS = 100
-BUSY_WRITES = 150
-CALM_WRITES = 60
-"""Writes in a window at which load begins, and below which it ends: eight lanes that rest make about 80."""
 
 
 class Flusher:
@@ -55,9 +51,7 @@ class Flusher:
         self._jitter = jitter
         self._written = written
         self._wake = [asyncio.Event() for _ in writer.dirty_users]
-        self._window_ms = 0
-        self._window_writes = 0
-        self._busy = False
+        self._pace = Pace()
         self._tasks: list[asyncio.Task[None]] = []
         self._calm = Calm(log, "writing users")
         self.lease_lost = asyncio.Event()
@@ -142,16 +136,5 @@ class Flusher:
         self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
         # Under load one change after the other would be a trip each, which costs as much as two handshakes: so
         # lanes rest between writes. (The embedded store never waits: others must have their turn.)
-        rests = self._under_load(now_ms) and not self._writer.has_full_batch(lane)
+        rests = self._pace.under_load(now_ms) and not self._writer.has_full_batch(lane)
         await asyncio.sleep(REST_MS / 1000 if rests else 0)
-
-    def _under_load(self, now_ms: int) -> bool:
-        """Count a write; whether there are, or were in the window before, too many to make each at once."""
-        age_ms = now_ms - self._window_ms
-        if age_ms >= WINDOW_MS:
-            enough = CALM_WRITES if self._busy else BUSY_WRITES
-            self._busy = self._window_writes >= enough and age_ms < 2 * WINDOW_MS
-            self._window_ms, self._window_writes = now_ms, 0
-        self._window_writes += 1
-        self._busy = self._busy or self._window_writes >= BUSY_WRITES
-        return self._busy

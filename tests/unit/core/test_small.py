@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from adsum.core.backoff import backoff_ms
 from adsum.core.opids import OpIds
+from adsum.core.pace import BUSY_WRITES, CALM_WRITES, WINDOW_MS, Pace
 from adsum.core.revoked import Revoked
 from adsum.core.wheel import Wheel
 
@@ -62,7 +63,9 @@ def test_an_item_can_be_taken_out() -> None:
     """What was removed does not come up; removing what came up already is nothing."""
     wheel: Wheel[str] = Wheel(1_000, 0)
     slot = wheel.put("a", 2_000)
+    assert wheel
     wheel.remove("a", slot)
+    assert not wheel
     wheel.remove("a", slot)
     assert wheel.turn(10_000) == []
     slot = wheel.put("b", 11_000)
@@ -93,3 +96,24 @@ def test_the_wheel_is_never_early_and_never_a_tick_late(puts: list[tuple[int, bo
         assert all(due_ms + 1_000 > now_ms for due_ms in due.values())
     assert not due
     assert not wheel._slots
+
+
+def writes(pace: Pace, count: int, window: int) -> list[bool]:
+    """What is said of so many writes, spread over a window."""
+    return [pace.under_load((window * count + number) * WINDOW_MS // count) for number in range(count)]
+
+
+def test_load_begins_with_many_writes_in_a_window_and_lasts_while_there_are_some() -> None:
+    """A burst is load from its last write on; what rests then make keeps it up; a calm window ends it."""
+    pace = Pace()
+    assert not any(writes(pace, BUSY_WRITES - 1, 10))
+    assert writes(pace, BUSY_WRITES, 11) == [False] * (BUSY_WRITES - 1) + [True]
+    assert all(writes(pace, CALM_WRITES, 12))
+    assert all(writes(pace, CALM_WRITES - 1, 13))
+    assert not any(writes(pace, CALM_WRITES, 14))
+
+
+def test_load_long_past_is_none() -> None:
+    pace = Pace()
+    assert writes(pace, BUSY_WRITES, 10)[-1]
+    assert not any(writes(pace, CALM_WRITES, 20))

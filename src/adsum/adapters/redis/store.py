@@ -50,14 +50,16 @@ LAYOUT = "2"
 class RedisOptions:
     """`prefix` begins every key; `timed_ttl_ms` and `history` as for any store.
 
-    `timeout_ms` bounds each trip. A server that fails is tried again after `retry_min_ms`,
-    doubling to `retry_max_ms`; until then callers fail at once.
+    Of all sweeps of all nodes within `sweep_ms`, one looks for ended leases. `timeout_ms` bounds
+    each trip. A server that fails is tried again after `retry_min_ms`, doubling to
+    `retry_max_ms`; until then callers fail at once.
     """
 
     prefix: str = "adsum"
     partitions: int = 64
     timed_ttl_ms: int = 1_800_000
     history: int = 1_024
+    sweep_ms: int = 0
     timeout_ms: int = 1_000
     retry_min_ms: int = 50
     retry_max_ms: int = 5_000
@@ -262,7 +264,7 @@ class RedisStore:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
 
     async def _end_leases(self, holder: str, successor: str, op_id: str) -> None:
-        found = await self._everywhere("end_leases", holder, successor)
+        found = await self._everywhere("end_leases", holder, successor, self._options.sweep_ms)
         ended = [(p, name, number) for p, names in enumerate(found) for name, number in _pairs(names)]
         for partition, name, number in ended:
             await self._end_holder(partition, name, number, successor, op_id)

@@ -9,7 +9,7 @@ import pytest
 from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.presence import TimedEdit
 from tests.support.redis import free_port, redis_server
-from tests.support.world import IOS
+from tests.support.world import IOS, hold_batch
 from tests.unit.adapters.redis.conftest import OpenStore
 
 ACL = ("on", ">secret word", "~adsum:*", "&adsum:*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection")
@@ -96,3 +96,19 @@ async def test_tls_and_a_user_with_few_rights(open_store: OpenStore, certificate
             await open_store(f"rediss://{login}")
     finally:
         await server.__aexit__(None, None, None)
+
+
+async def test_of_many_sweeps_one_looks_for_ended_leases(open_store: OpenStore) -> None:
+    """What another node has looked at a moment ago is not looked at again."""
+    async with redis_server() as redis:
+        one, other = [await open_store(redis.url, sweep_ms=3_600_000) for _ in range(2)]
+        await one.sweep("op")
+        await one.grant("a", 60_000)
+        await one.write_holds(hold_batch("a", 1, {"u": IOS}))
+        for partition in range(one.partitions):
+            await redis.run("HSET", f"adsum:{{{partition}}}:leases", "a", "1:1")
+        await other.sweep("op")
+        assert [reading.mask for reading in await one.read(["u"])] == [IOS]
+        eager = await open_store(redis.url)
+        await eager.sweep("op")
+        assert [reading.mask for reading in await one.read(["u"])] == [0]

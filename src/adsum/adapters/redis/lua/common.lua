@@ -3,7 +3,7 @@
 --
 -- KEYS  1 users      hash: user ID -> record
 --       2 state      hash: v (version), hid (last holder number), c<platform ID> (users on it),
---                    l (unix ms of the last logins told)
+--                    l (unix ms of the last logins told), s (unix ms of the last look at leases)
 --       3 feed       stream: one entry a change of the version
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
 --       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends>"
