@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 
 from bench import machine
-from bench.capacity_texts import ABOUT, ASSUMED, HOW, READING, ROUTED, ROUTING, UP_TO, UPKEEP, WORDS
+from bench.capacity_texts import ABOUT, ASSUMED, HOW, READING, ROUTED, ROUTING, UP_TO, WORDS
 from bench.interest import COPIES, Traffic, Wire, simulate, worlds
 from bench.record import Results
-from bench.sizing import ONE_MASTER, Design, Limit, Load, Machines, Past, Sizing, limits, size
+from bench.sizing import ONE_MASTER, Limit, Load, Machines, Past, Sizing, limits, size
 from bench.text import shown, table
 from bench.unit_costs import Costs, Line, Missing, read_costs
 
@@ -22,8 +22,6 @@ PAGE: Final = ROOT.parent / "docs" / "capacity.md"
 
 USERS: Final = (1e6, 1e7, 1e8)
 LOADS: Final = (Load(1, 30, 20), Load(1, 30, 200), Load(1, 5, 200))
-TODAY: Final = Design()
-FURTHER: Final = Design(shared_sweep=True, routed=True)
 
 
 def read(path: Path) -> Results:
@@ -34,8 +32,8 @@ def read(path: Path) -> Results:
 def page(results: Results, costs: Costs, simulated: Sequence[Traffic]) -> str:
     """The page."""
     machines, load = Machines(), LOADS[0]
-    found = {load: limits(load, machines, costs, TODAY) for load in LOADS}
-    further = {load: limits(load, machines, costs, FURTHER) for load in LOADS}
+    found = {load: limits(load, machines, costs) for load in LOADS}
+    further = {load: limits(load, machines, costs, routed=True) for load in LOADS}
     assumed = ASSUMED.format(
         watched_online=load.watched_online,
         registered=1 / load.watched_online,
@@ -55,9 +53,9 @@ def page(results: Results, costs: Costs, simulated: Sequence[Traffic]) -> str:
         f"## In short\n\n{_in_short(found, further)}",
         assumed,
         f"## Unit costs\n\n{_unit_costs(costs)}\n{HOW}",
-        f"## What it takes today\n\n{_sizings(machines, costs, TODAY)}\n{READING}",
-        f"## Where it ends\n\n{UP_TO}\n{_limits(found, further)}\n{UPKEEP}",
-        f"## With a shared sweep and interest routing\n\n{_sizings(machines, costs, FURTHER)}",
+        f"## What it takes today\n\n{_sizings(machines, costs, routed=False)}\n{READING}",
+        f"## Where it ends\n\n{UP_TO}\n{_limits(found, further)}",
+        f"## With interest routing\n\n{_sizings(machines, costs, routed=True)}",
         _routing(simulated, Wire(costs.entry_bytes, costs.change_bytes)),
     ]
     return "\n".join(sections)
@@ -81,7 +79,7 @@ def _in_short(
         lines.append(
             f"- {_named(load).capitalize()}: {ONE_MASTER.name} up to {_millions(found[load][ONE_MASTER])} users; what "
             f"is first too much for it alone: *{alone[0]}*, up to {alone[1]}. No number of machines helps past "
-            f"{hard[1]} (*{hard[0]}*); with a shared sweep and interest routing past {then[1]} (*{then[0]}*).\n"
+            f"{hard[1]} (*{hard[0]}*); with interest routing past {then[1]} (*{then[0]}*).\n"
         )
     return "".join(lines)
 
@@ -119,12 +117,14 @@ def _unit_costs(costs: Costs) -> str:
     return table(["", "measured"], rows)
 
 
-def _sizings(machines: Machines, costs: Costs, design: Design) -> str:
+def _sizings(machines: Machines, costs: Costs, *, routed: bool) -> str:
     rows = []
     for users in USERS:
         for load in LOADS:
             sized = Load(users, load.session_min, load.watch_list)
-            rows.append([f"{users / 1e6:.0f} M", _named(load), *_sizing(sized, size(sized, machines, costs, design))])
+            rows.append(
+                [f"{users / 1e6:.0f} M", _named(load), *_sizing(sized, size(sized, machines, costs, routed=routed))]
+            )
     head = ["users", "", "changes a second", "gateways by CPU · memory", "feed heard · share", "into a gateway"]
     causes = "masters: writes · fan-out · upkeep · questions · memory · network"
     return table([*head, causes, "masters in all", "out of all masters"], rows)
@@ -157,7 +157,7 @@ def _limits(*found: Mapping[Load, Mapping[Limit, float | None]]) -> str:
         for limit in columns[0]
     ]
     loads = [f"{load.session_min:.0f} min, {load.watch_list:.0f}" for load in LOADS]
-    head = [f"{when}: {load}" for when in ("today", "shared sweep, routed") for load in loads]
+    head = [f"{when}: {load}" for when in ("today", "routed") for load in loads]
     return table(["", *head], rows)
 
 

@@ -46,7 +46,7 @@ take if each had a turn of its own.
 
 READING: Final = """\
 Masters are given for each cause as if it were the only one: *writes* of changes; *fan-out*, the publishing of each
-entry to all gateways; *upkeep*, what nodes ask each second whether anything happens or not; *questions* for users
+entry to all gateways; *upkeep*, what nodes ask each second whether anything happens or not, and one look through all leases; *questions* for users
 whom memory does not know; memory; the network. `none`: no number is enough. Feed: changes that each gateway hears a
 second, and their share of what a gateway may do. `max_connections` and `max_watches` have to be set for so many.
 Where no number of gateways is enough, the rest is for as many as memory takes.
@@ -54,12 +54,6 @@ Where no number of gateways is enough, the rest is for as many as memory takes.
 
 UP_TO: Final = """\
 Up to how many users online each of these holds, in millions; in bold what no number of machines helps past.
-"""
-
-UPKEEP: Final = """\
-*Upkeep* grows with the square of the number of nodes, because each node looks each second through the leases of all,
-in every partition. It would grow with their number if each partition were swept by one node, as webhooks are already
-told by one. *Shared sweep* below stands for that.
 """
 
 ROUTING: Final = """\

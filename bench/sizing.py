@@ -75,15 +75,7 @@ class Machines:
     master_bytes: float = 16e9
     port_bits_per_s: float = 10e9
     masters: int = 64
-    """At most: the partitions."""
-
-
-@dataclass(frozen=True)
-class Design:
-    """Today's is the first. `shared_sweep`: each partition is swept by one node; `routed`: interest routing."""
-
-    shared_sweep: bool = False
-    routed: bool = False
+    """At most: the partitions, a setting."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +124,9 @@ def watched_share(load: Load, gateways: float) -> float:
     return 1 - exp(-load.users / gateways * load.watch_list / load.everyone)
 
 
-def heard_per_s(load: Load, gateways: float, design: Design) -> float:
+def heard_per_s(load: Load, gateways: float, *, routed: bool) -> float:
     """Changes that each gateway hears."""
-    return load.changes_per_s * (watched_share(load, gateways) if design.routed else 1)
+    return load.changes_per_s * (watched_share(load, gateways) if routed else 1)
 
 
 def work_of_users(load: Load, costs: Costs) -> float:
@@ -161,11 +153,11 @@ def gateway_bytes(load: Load, gateways: float, costs: Costs) -> float:
     )
 
 
-def size(load: Load, machines: Machines, costs: Costs, design: Design = Design()) -> Sizing:
+def size(load: Load, machines: Machines, costs: Costs, *, routed: bool = False) -> Sizing:
     """What a load takes."""
 
     def feed_cores(gateways: float) -> float:
-        return cores(heard_per_s(load, gateways, design), costs.hear_apart, costs.hear_together)
+        return cores(heard_per_s(load, gateways, routed=routed), costs.hear_apart, costs.hear_together)
 
     def cpu_suffices(gateways: int) -> bool:
         used = work_of_users(load, costs) / gateways + feed_cores(gateways) + costs.idle_share
@@ -176,32 +168,33 @@ def size(load: Load, machines: Machines, costs: Costs, design: Design = Design()
     gateways = None if by_cpu is None or by_memory is None else max(by_cpu, by_memory)
     # Where no number is enough, what it would be with as many as memory needs is still worth knowing.
     counted = gateways or by_memory or 1
-    heard = heard_per_s(load, counted, design)
-    causes = _masters_suffice(load, machines, costs, design, counted)
+    heard = heard_per_s(load, counted, routed=routed)
+    causes = _masters_suffice(load, machines, costs, counted, routed=routed)
     by = {cause: least(fits, machines.masters) for cause, fits in causes}
     return Sizing(
         by_cpu,
         by_memory,
         feed_cores(counted) / machines.utilisation,
         heard,
-        heard * (costs.change_bytes if design.routed else costs.entry_bytes) * 8,
+        heard * (costs.change_bytes if routed else costs.entry_bytes) * 8,
         by,
         by["all"],
-        load.changes_per_s * _subscribers(design, counted) * costs.entry_bytes * 8,
+        load.changes_per_s * _subscribers(counted, routed=routed) * costs.entry_bytes * 8,
     )
 
 
-def _subscribers(design: Design, gateways: int) -> int:
-    return COPIES if design.routed else gateways
+def _subscribers(gateways: int, *, routed: bool) -> int:
+    return COPIES if routed else gateways
 
 
 def _masters_suffice(
-    load: Load, machines: Machines, costs: Costs, design: Design, gateways: int
+    load: Load, machines: Machines, costs: Costs, gateways: int, *, routed: bool
 ) -> list[tuple[str, Callable[[int], bool]]]:
     """By cause, whether so many masters are enough for it; at last for all."""
-    subscribers, changes = _subscribers(design, gateways), load.changes_per_s
+    subscribers, changes = _subscribers(gateways, routed=routed), load.changes_per_s
     apart, together = costs.publish_apart, costs.publish_together
-    upkeep = gateways * costs.upkeep.at(1 if design.shared_sweep else gateways) / 1e6
+    # Every node asks; one of them, each moment, looks through the leases of all.
+    upkeep = (gateways * costs.upkeep.at(1) + gateways * costs.upkeep.each) / 1e6
     # Of users whom somebody watches there already a gateway knows.
     asked = load.asked_per_s * (1 - watched_share(load, gateways)) * costs.ask_redis / 1e6
     bits = changes * subscribers * costs.entry_bytes * 8
@@ -283,10 +276,10 @@ LIMITS: Final = (
 )
 
 
-def limits(load: Load, machines: Machines, costs: Costs, design: Design) -> dict[Limit, float | None]:
+def limits(load: Load, machines: Machines, costs: Costs, *, routed: bool = False) -> dict[Limit, float | None]:
     """Up to how many users each of `LIMITS` holds."""
 
     def up_to(limit: Limit) -> float | None:
-        return users_until(load, lambda more: limit.holds(size(more, machines, costs, design), machines))
+        return users_until(load, lambda more: limit.holds(size(more, machines, costs, routed=routed), machines))
 
     return {limit: up_to(limit) for limit in LIMITS}

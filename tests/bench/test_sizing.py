@@ -12,7 +12,6 @@ from bench.record import Cost, Figure, Part, Phase, Results
 from bench.sizing import (
     LIMITS,
     MOST_GATEWAYS,
-    Design,
     Load,
     Machines,
     cores,
@@ -107,7 +106,7 @@ def test_masters_by_hand() -> None:
     by_hand = {
         "writes": 5_000 * 50e-6,
         "fan-out": 5_000 * 2e-6 * gateways,
-        "upkeep": gateways * (1e-3 + 50e-6 * gateways),
+        "upkeep": gateways * (1e-3 + 2 * 50e-6),
     }
     for cause, used in by_hand.items():
         assert found.masters_by[cause] == -int(-used // 0.5)
@@ -126,7 +125,7 @@ def test_past_what_one_gateway_can_hear_no_number_of_gateways_is_enough() -> Non
 
 def test_routed_a_gateway_hears_its_share_and_the_store_is_followed_by_two() -> None:
     load = replace(LOAD, users=10e6)
-    plain, routed = (size(load, Machines(), COSTS, Design(routed=routed)) for routed in (False, True))
+    plain, routed = (size(load, Machines(), COSTS, routed=routed) for routed in (False, True))
     assert routed.gateways is not None
     assert routed.heard_per_s == pytest.approx(load.changes_per_s * watched_share(load, routed.gateways))
     assert routed.heard_per_s < plain.heard_per_s / 2
@@ -144,7 +143,7 @@ def test_more_of_anything_takes_no_fewer_machines(more: dict[str, float]) -> Non
 
 def test_limits_hold_up_to_their_number_of_users_and_no_further() -> None:
     machines = Machines()
-    for limit, users in limits(LOAD, machines, COSTS, Design()).items():
+    for limit, users in limits(LOAD, machines, COSTS).items():
         if users is not None:
             assert limit.holds(size(replace(LOAD, users=users), machines, COSTS), machines)
             assert not limit.holds(size(replace(LOAD, users=users * 1.01), machines, COSTS), machines)

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from adsum.adapters.redis.scripts import keys_of
+from adsum.app.settings import Settings
 from adsum.core.partition import user_hash
 from adsum.proto import user_pb2 as pb
 from tests.e2e.rpc import call
@@ -204,7 +205,7 @@ async def test_one_platform_on_two_gateways() -> None:
 
 async def held_by(redis: RedisServer, user: str, count: int) -> bool:
     """Whether so many gateways hold a user, as its record says."""
-    key = keys_of("adsum", user_hash(user) % 64)[0]
+    key = keys_of("adsum", user_hash(user) % Settings().partitions)[0]
     record = await redis.run("HGET", key, user)
     return record is not None and len(record.split(b",")) == count
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from adsum.app.settings import Settings
 from adsum.proto import user_pb2 as pb
 from tests.e2e.rpc import call
 from tests.support.client import http_get, metric_is, metrics
@@ -104,7 +105,7 @@ async def test_a_node_is_killed_while_users_come_and_go() -> None:
 
             await eventually(is_copied)
             await eventually(is_heard)
-            await metric_is(other, 'adsum_owned_partitions{role="projection"}', 64)
+            await metric_is(other, 'adsum_owned_partitions{role="projection"}', Settings().partitions)
             people.disperse()
             await eventually(is_copied)
             await eventually(is_heard)
@@ -124,7 +125,7 @@ async def test_a_node_stands_still_while_users_come_and_go() -> None:
         async def stand_still() -> None:
             await asyncio.sleep(0.5)
             stopped.process.send_signal(signal.SIGSTOP)
-            await metric_is(other, owned, 64)
+            await metric_is(other, owned, Settings().partitions)
             await asyncio.sleep(0.5)
             stopped.process.send_signal(signal.SIGCONT)
             await metric_is(other, owned, 32)

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from adsum.app.settings import Settings
 from adsum.proto import user_pb2 as pb
 from tests.e2e.conftest import check_log
 from tests.e2e.rpc import call
@@ -264,4 +265,4 @@ async def test_what_a_killed_node_had_not_told_another_tells(hooks: Receiver, be
                     hooks.behaviour = accept
                     for user in users:
                         assert await ends_offline(hooks, user) == [(ONLINE, IOS), (OFFLINE, IOS)]
-                    await metric_is(other, 'adsum_owned_partitions{role="webhooks"}', 64)
+                    await metric_is(other, 'adsum_owned_partitions{role="webhooks"}', Settings().partitions)

@@ -18,7 +18,7 @@ class MemoryStore:
     """A `Store` in memory. `history` changes a partition are kept for catch-up."""
 
     def __init__(
-        self, clock: Clock, *, partitions: int = 64, timed_ttl_ms: int = 1_800_000, history: int = 1024
+        self, clock: Clock, *, partitions: int = 16, timed_ttl_ms: int = 1_800_000, history: int = 4_096
     ) -> None:
         self._clock = clock
         self._partitions = [Partition(i, partitions, timed_ttl_ms, history) for i in range(partitions)]

@@ -121,8 +121,9 @@ class Settings:
     partitions: int = setting(
         _NODE,
         values.number(1, 4_096),
-        64,
-        "Into how many parts the users are divided; fixed when a store is first used.",
+        16,
+        "Into how many parts the users are divided; fixed when a store is first used. A Redis cluster can have as many "
+        "masters as there are parts.",
     )
     lease_ttl_ms: int = setting(
         _NODE,
@@ -140,7 +141,7 @@ class Settings:
         _NODE, values.number(10, 600_000), 1_000, "How often ended leases and holds are looked for."
     )
     feed_history: int = setting(
-        _NODE, _COUNT, 1_024, "How many changes a partition keeps for nodes that have to catch up."
+        _NODE, _COUNT, 4_096, "How many changes a partition keeps for nodes that have to catch up."
     )
 
     secret: str = setting(
@@ -243,7 +244,10 @@ class Settings:
     webhook_retry_min_ms: int = setting(_HOOKS, _MS, 200, "First wait before the next try; it doubles.")
     webhook_retry_max_ms: int = setting(_HOOKS, _MS, 30_000, "Longest wait before the next try.")
     webhook_queue: int = setting(
-        _HOOKS, _COUNT, 100_000, "With so many events waiting no more are read of the feed until half are told, and kicks are dropped."
+        _HOOKS,
+        _COUNT,
+        100_000,
+        "With so many events waiting no more are read of the feed until half are told, and kicks are dropped.",
     )
     webhook_concurrency: int = setting(
         _HOOKS, values.number(1, 1_024), 16, "Most webhooks under way at once; one user's go one after another."

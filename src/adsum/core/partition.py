@@ -18,8 +18,8 @@ from zlib import crc32
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState, Login, Reading, Status, TimedEdit
 
-BUCKETS = 64
-"""Buckets a partition lists its users in: 64 partitions of 64 keep a page near 250 users at 1 million online."""
+BUCKETS = 256
+"""Buckets a partition lists its users in: 16 partitions of 256 keep a page near 250 users at 1 million online."""
 
 
 def user_hash(user_id: str) -> int:

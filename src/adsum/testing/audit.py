@@ -223,10 +223,10 @@ class Audit:
 
     # The end
 
-    def difference(self, state: Mapping[str, int], wanted: Mapping[str, int]) -> str:
-        """How the store's state differs from what it should be; empty if it does not."""
+    def difference(self, state: Mapping[str, int], wanted: Mapping[str, int], where: str = "in the store") -> str:
+        """How the state there differs from what it should be; empty if it does not."""
         return ", ".join(
-            f"{user_id} is {state.get(user_id, 0):x} and should be {wanted.get(user_id, 0):x}"
+            f"{where} {user_id} is {state.get(user_id, 0):x} and should be {wanted.get(user_id, 0):x}"
             for user_id in sorted({*state, *wanted})
             if state.get(user_id, 0) != wanted.get(user_id, 0)
         )

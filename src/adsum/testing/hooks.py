@@ -90,21 +90,21 @@ class HookAudit:
         assert isinstance(platform_id, int)
         key = hook.user_id, platform_id
         events, reached = self._events.get(key, []), self._reached.get(key, 0)
-        places = [i for i, event in enumerate(events) if event.told == (hook.command, hook.operation_id)]
-        if not places:
-            self._complain(f"a webhook tells {key} {hook.command} of {hook.operation_id}, which never was")
-        again = any(place < reached for place in places)
-        for place in places:
-            if place < reached:
-                continue
+        told = hook.command, hook.operation_id
+        places = [i for i, event in enumerate(events) if event.told == told]
+        missing: list[tuple[str, str]] = []
+        # A write that landed in a life that was lost may land again in the next: told once, both are told.
+        for place in [place for place in places if place >= reached]:
             missing = [event.told for event in events[reached:place] if self._is_expected(event)]
-            if not missing:
-                self._reached[key] = place + 1
-                return
-            if not again:
-                self._complain(f"a webhook tells {key} {hook.command} of {hook.operation_id} before {missing}")
-                self._reached[key] = place + 1
-                return
+            if missing:
+                break
+            reached = place + 1
+        if not places:
+            self._complain(f"a webhook tells {key} {told}, which never was")
+        elif places[0] >= reached:
+            self._complain(f"a webhook tells {key} {told} before {missing}")
+            reached = places[0] + 1
+        self._reached[key] = reached
 
     def lost(self, server: Server, partition: int, position: int, version: int) -> None:
         """A node passes over changes up to a version, because those after its position are not all kept.

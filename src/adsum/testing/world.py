@@ -188,24 +188,20 @@ class World:
             for (user_id, platform_id), deadline_ms in server.ledger.timed.items():
                 if deadline_ms > server.clock.monotonic_ms():
                     wanted[user_id] = wanted.get(user_id, 0) | 1 << platform_id
-        state = self.state()
-        if difference := self.audit.difference(state, wanted):
-            return difference
-        if rivals := self.audit.rivals(self.crowd.alive()):
-            return rivals
-        if deaf := self.audit.deaf(self.crowd.alive(), state):
-            return deaf
-        if misled := self.audit.misled(self.nodes.values(), state):
-            return misled
-        if difference := self.audit.difference(self.copied, state):
-            return f"in the copy {difference}"
+        audit, alive, state = self.audit, self.crowd.alive(), self.state()
         waiting = [
             node.name
             for node in self.nodes.values()
-            if node.webhooks.waiting or node.relay.behind or self.audit.untold(node, self.servers)
+            if node.webhooks.waiting or node.relay.behind or audit.untold(node, self.servers)
         ]
-        untold = next(self.audit.hooks.untold(), "")
-        return f"{waiting} have not told everything" if waiting else untold
+        return (
+            audit.difference(state, wanted)
+            or audit.rivals(alive)
+            or audit.deaf(alive, state)
+            or audit.misled(self.nodes.values(), state)
+            or audit.difference(self.copied, state, "in the copy")
+            or (f"{waiting} have not told everything" if waiting else next(audit.hooks.untold(), ""))
+        )
 
     def _left(self) -> str:
         return f"there are still {self.state()}" if self.state() else ""

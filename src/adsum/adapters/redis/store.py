@@ -56,9 +56,9 @@ class RedisOptions:
     """
 
     prefix: str = "adsum"
-    partitions: int = 64
+    partitions: int = 16
     timed_ttl_ms: int = 1_800_000
-    history: int = 1_024
+    history: int = 4_096
     sweep_ms: int = 0
     timeout_ms: int = 1_000
     retry_min_ms: int = 50
