@@ -46,10 +46,11 @@ take if each had a turn of its own.
 
 READING: Final = """\
 Masters are given for each cause as if it were the only one: *writes* of changes; *fan-out*, the publishing of each
-entry to all gateways; *upkeep*, what nodes ask each second whether anything happens or not, and one look through all leases; *questions* for users
-whom memory does not know; memory; the network. `none`: no number is enough. Feed: changes that each gateway hears a
-second, and their share of what a gateway may do. `max_connections` and `max_watches` have to be set for so many.
-Where no number of gateways is enough, the rest is for as many as memory takes.
+entry to all gateways; *upkeep*, what nodes ask each second whether anything happens or not, and one look through all
+leases; *questions* for users whom memory does not know; memory; the network. `none`: no number is enough. Feed:
+changes that each gateway hears a second, and their share of what a gateway may do. `max_connections` and
+`max_watches` have to be set for so many, and `partitions` for as many masters. Where no number of gateways is enough,
+the rest is for as many as memory takes.
 """
 
 UP_TO: Final = """\
