@@ -38,8 +38,10 @@ def _of_node(node: Node) -> Iterator[str]:
         "webhooks": node.webhooks.waiting,
         "webhook tasks": node.webhooks._tasks,
         "webhook lines": node.webhooks._queue._lines,
-        "entries not done": not all(course.clear for course in node.consumer._courses.values()),
-        "entries not fetched": node.consumer.behind or node.consumer._waiting,
+        "entries not done": not all(
+            course.clear for consumer in node.consumers for course in consumer._courses.values()
+        ),
+        "entries not fetched": any(consumer.behind or consumer._waiting for consumer in node.consumers),
         "users not copied": node.projector.waiting,
     }
     yield from (name for name, content in tables.items() if content)

@@ -17,7 +17,7 @@ from adsum.app.wiring import Parts, build
 log = logging.getLogger(__name__)
 
 SETTLE_MS = 2_000
-"""At the end, the longest wait for the last writes, calls and webhooks each."""
+"""At the end, the longest wait for calls under way."""
 
 
 FILES_BESIDES = 100
@@ -60,25 +60,8 @@ class Service:
     async def _start(self) -> Listening:
         """Start one part after the other, and note how each ends: in the reverse order."""
         parts, settings, ends = self.parts, self._settings, self._ends
-        ends.push_async_callback(parts.store.close)
-        await parts.store.open()
-        if parts.webhooks:
-            parts.webhooks.start()
-            ends.push_async_callback(parts.webhooks.stop, SETTLE_MS)
-        if parts.projector:
-            parts.projector.start()
-            ends.push_async_callback(parts.projector.stop)
-        ends.push_async_callback(parts.relay.stop)
-        await parts.relay.start()
-        await parts.keeper.start()
-        ends.push_async_callback(parts.keeper.stop)
-        for consumer in parts.consumers:
-            await consumer.start()
-            ends.push_async_callback(consumer.stop, SETTLE_MS)
-        parts.flusher.start()
-        ends.push_async_callback(parts.flusher.stop)
-        parts.gateway.start()
-        ends.push_async_callback(parts.gateway.stop)
+        ends.push_async_callback(parts.node.stop)
+        await parts.node.start()
         parts.lag.start()
         ends.callback(parts.lag.stop)
         http, shared = settings.http, self._shared
@@ -100,9 +83,7 @@ class Service:
         parts = self.parts
         parts.ws.stop_accepting()
         parts.rpc.set_serving(serving=False)
-        await parts.gateway.drain(self._settings.drain_ms if drain_ms is None else drain_ms)
-        if not await parts.flusher.settle(SETTLE_MS):
-            log.warning("not all changes could be written; the others end with the lease")
+        await parts.node.drain(self._settings.drain_ms if drain_ms is None else drain_ms)
         await self._ends.aclose()
 
 
@@ -116,7 +97,7 @@ async def serve(
         spare_collector()
         log.info(
             "node %s (store %s) is ready: ws=%s grpc=%s http=%s",
-            service.parts.node,
+            service.parts.node.name,
             settings.store.partition(":")[0],
             listening.ws,
             listening.grpc,
@@ -124,7 +105,7 @@ async def serve(
         )
         ready(service, listening)
         await stop.wait()
-        log.info("stopping: saying goodbye to %d connections", len(service.parts.registry))
+        log.info("stopping: saying goodbye to %d connections", len(service.parts.node.registry))
         await service.stop()
         log.info("stopped")
 

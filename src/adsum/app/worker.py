@@ -36,7 +36,7 @@ async def work(sock: socket.socket, prepare: Callable[[Settings, int], None]) ->
         service = Service(settings, begin.secret, shared=True)
         await service.start()
         spare_collector()
-        log.info("node %s takes connections", service.parts.node)
+        log.info("node %s takes connections", service.parts.node.name)
         channel.send(Ready())
         await _serve(service, channel, stop)
 
@@ -47,7 +47,7 @@ async def _serve(service: Service, channel: Channel[Order], stop: asyncio.Event)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait((orders, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    log.info("stopping: saying goodbye to %d connections", len(service.parts.registry))
+    log.info("stopping: saying goodbye to %d connections", len(service.parts.node.registry))
     if orders.done():
         log.warning("the supervisor is gone")
         await service.stop(drain_ms=0)

@@ -80,7 +80,7 @@ class _Director:
         """The service is ready."""
 
         def ended(show: "asyncio.Task[None]") -> None:
-            interrupted = show.cancelled() or service.parts.gateway.draining
+            interrupted = show.cancelled() or service.parts.node.gateway.draining
             self.failure = None if interrupted else show.exception()
             if self._once or self.failure:
                 # The service's own way to stop, as an operator would ask for it.

@@ -147,6 +147,17 @@ class Logout:
 
 Command: TypeAlias = Answer | Background | Watch | Logout
 
+_MESSAGE_OPS = (
+    Op.PULL_MESSAGES,
+    Op.SEND_MESSAGE,
+    Op.SEND_SIGNAL,
+    Op.PULL_BY_SEQ,
+    Op.CONVERSATION_MAX_READ,
+    Op.PULL_CONVERSATION_LAST,
+)
+_ANSWER, _LOGOUT = Answer(), Logout()
+_BACKGROUND = {background: Background(background) for background in (False, True)}
+
 
 def interpret(request: Request, user_id: str) -> Command:
     """What a request of the connection of `user_id` asks for.
@@ -157,28 +168,21 @@ def interpret(request: Request, user_id: str) -> Command:
     """
     if request.send_id != user_id:
         raise FrameError("sendID is not the user of this connection", POLICY_VIOLATION)
-    match request.op:
-        case Op.NEWEST_SEQ:
-            # Clients ask this after every connect and hold everything else back
-            # until it is answered; a presence service has no messages to number.
-            return Answer()
-        case Op.WATCH:
-            asked = decode_watch(request.data)
-            return Watch(tuple(dict.fromkeys(asked.subscribe)), tuple(dict.fromkeys(asked.unsubscribe)))
-        case Op.BACKGROUND:
-            return Background(decode_background(request.data).background)
-        case Op.LOGOUT:
-            return Logout()
-        case (
-            Op.PULL_MESSAGES
-            | Op.SEND_MESSAGE
-            | Op.SEND_SIGNAL
-            | Op.PULL_BY_SEQ
-            | Op.CONVERSATION_MAX_READ
-            | Op.PULL_CONVERSATION_LAST
-        ):
-            raise NotServed(f"request {request.op} is about messages, and this service has presence only")
-    raise FrameError(f"unknown reqIdentifier {request.op}", POLICY_VIOLATION)
+    op = request.op
+    if op == Op.BACKGROUND:
+        return _BACKGROUND[decode_background(request.data).background]
+    if op == Op.WATCH:
+        asked = decode_watch(request.data)
+        return Watch(tuple(dict.fromkeys(asked.subscribe)), tuple(dict.fromkeys(asked.unsubscribe)))
+    if op == Op.NEWEST_SEQ:
+        # Clients ask this after every connect and hold everything else back
+        # until it is answered; a presence service has no messages to number.
+        return _ANSWER
+    if op == Op.LOGOUT:
+        return _LOGOUT
+    if op in _MESSAGE_OPS:
+        raise NotServed(f"request {op} is about messages, and this service has presence only")
+    raise FrameError(f"unknown reqIdentifier {op}", POLICY_VIOLATION)
 
 
 def check_watch(command: Watch, watched: int, most: int, max_user_id_bytes: int) -> None:

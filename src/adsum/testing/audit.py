@@ -118,7 +118,7 @@ class Audit:
             if node is None or since_s is None or node.trouble.excused:
                 continue
             fell_back = self._loop.time() - server.fell_back_s < RELEASE_S
-            unaware = node.store.released_s < node.store.lines[server.index].refound_s
+            unaware = node.line.released_s < node.line.lines[server.index].refound_s
             if fell_back and unaware and entry.op_id.startswith(f"{name}-"):
                 continue
             if landed.mask >> platform_id & 1 and landed.sent_s >= since_s:

@@ -77,7 +77,7 @@ class Faults:
             node.process.spawn(self._stop_and_replace(node))
 
     async def _stop_and_replace(self, node: Node) -> None:
-        await node.stop()
+        await node.leave()
         self._world.lose_node(node)
 
     def _pause(self, fault: Fault) -> Callable[[], None] | None:
@@ -95,7 +95,7 @@ class Faults:
         return go_on
 
     def _wall(self, fault: Fault) -> None:
-        self._world.node(fault.node).clock.step(int((fault.amount - 0.5) * 7_200_000))
+        self._world.node(fault.node).own_clock.step(int((fault.amount - 0.5) * 7_200_000))
 
     def _hooks(self, fault: Fault) -> Callable[[], None]:
         receiver = self._world.node(fault.node).receiver
@@ -110,7 +110,7 @@ class Faults:
 
     def _line(self, fault: Fault) -> tuple[Line, Trouble]:
         node = self._world.node(fault.node)
-        return node.store.lines[fault.server], node.trouble
+        return node.line.lines[fault.server], node.trouble
 
     def _cut(self, fault: Fault) -> Callable[[], None]:
         line, trouble = self._line(fault)
@@ -205,4 +205,4 @@ class Faults:
 
     def _break_off(self, index: int) -> None:
         for node in self._world.nodes.values():
-            node.store.lines[index].break_off()
+            node.line.lines[index].break_off()

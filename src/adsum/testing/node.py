@@ -1,4 +1,4 @@
-"""One gateway of the simulation: the production services, wired as in production, as a process that can die.
+"""One gateway of the simulation: the production's node, as a process that can die.
 
 Simulated are what is outside: its store's connection, its clients, the receiver of its
 webhooks. Heartbeats are not: the simulation ends connections itself.
@@ -8,29 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from adsum.core.feed import FeedCursor
-from adsum.core.logins import LoginLedger
-from adsum.core.opids import OpIds
-from adsum.core.registry import Registry
-from adsum.core.session import Session
-from adsum.core.writer import Writer, WriterOptions
+from adsum.core.writer import WriterOptions
 from adsum.domain.errors import StoreError, TokenMalformed
 from adsum.domain.identity import Identity
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PRESETS, PlatformRegistry, ids_of
 from adsum.domain.presence import FeedEntry
-from adsum.ports import Clock, Hook, HookSink, Meter, Projection
-from adsum.service.consumer import ConsumerOptions, FeedConsumer
-from adsum.service.flusher import Flusher
-from adsum.service.gateway import Gateway, GatewayOptions
-from adsum.service.keeper import Keeper, KeeperOptions
-from adsum.service.logins import Logins
-from adsum.service.presence import Presence, PresenceLimits
+from adsum.ports import Clock, FeedListener, Hook, HookSink, Meter, Projection
+from adsum.service import node as service
+from adsum.service.gateway import GatewayOptions
+from adsum.service.keeper import KeeperOptions
+from adsum.service.presence import PresenceLimits
 from adsum.service.projection import Projector, ProjectorOptions
-from adsum.service.relay import Relay
-from adsum.service.states import States
 from adsum.service.target import Owned
-from adsum.service.watching import Watching, WatchingLimits
+from adsum.service.watching import WatchingLimits
 from adsum.service.webhooks import WebhookOptions, Webhooks
 from adsum.testing.hooks import Receiver
 from adsum.testing.loop import LoopClock, Process, VirtualLoop
@@ -39,6 +30,8 @@ from adsum.testing.trouble import Trouble
 
 PLATFORMS = PlatformRegistry(PRESETS["openim"])
 LOTS = 1_000_000
+NEVER_MS = 10**9
+"""Silence that ends a connection: it is the simulation that ends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +43,27 @@ class NodeOptions:
     policy: LoginPolicy
     flush_max_wait_ms: int
     look_interval_ms: int
-    grace_ms: int
     store_timeout_ms: int
     query_cache_users: int
     hook_most_s: float = 0.02
     """The longest that a webhook takes to be answered."""
     max_attempts: int = 1_000
+
+    def services(self) -> service.NodeOptions:
+        """The same, as the services take it."""
+        return service.NodeOptions(
+            policy=self.policy,
+            max_connections=LOTS,
+            max_connections_per_user=LOTS,
+            query_cache_users=self.query_cache_users,
+            flush_max_wait_ms=self.flush_max_wait_ms,
+            writer=self.writer,
+            keeper=self.keeper,
+            watching=WatchingLimits(LOTS, LOTS),
+            gateway=GatewayOptions(heartbeat_timeout_ms=NEVER_MS),
+            presence=PresenceLimits(),
+            look_interval_ms=self.look_interval_ms,
+        )
 
 
 class NoMeter:
@@ -162,8 +170,11 @@ class _Webhooks(Webhooks):
         self._passed_over(owned.partition, position, version)
 
 
-class Node:
+class Node(service.Node):
     """A gateway process: `name` is its own, never used again."""
+
+    webhooks: Webhooks
+    projector: Projector
 
     def __init__(
         self,
@@ -178,109 +189,60 @@ class Node:
         passed_over: Callable[[int, int, int], None],
         copy: Projection,
     ) -> None:
-        self.name = name = process.name
+        clock, meter = LoopClock(loop, chance.randrange(1_000_000)), NoMeter()
         self.process = process
-        self.store = store
         self.trouble = trouble
         self.ready = False
         """Whether it has started, and has not begun to stop."""
-        self.clock = LoopClock(loop, chance.randrange(1_000_000))
         self.held: dict[tuple[str, int], float] = {}
         """Since when each user has been connected on each platform here."""
         self.options = options
-        self._loop = loop
-        next_op_id = OpIds(name)
-        meter = NoMeter()
-        self.registry = Registry(options.policy, LOTS, LOTS)
-        self.writer = Writer("", options.writer, chance.getrandbits(64), next_op_id)
-        ledger = LoginLedger(options.policy, PLATFORMS, self.registry)
-        self.flusher = Flusher(
-            self.writer,
-            ledger,
-            store,
-            self.clock,
-            meter,
-            options.flush_max_wait_ms,
-            chance.random,
-            lambda batch, told_ms: self.logins.written(batch, told_ms),
-        )
-        self.logins = Logins(ledger, self.flusher, store.partitions, lambda session: self.gateway.kick(session))
-        self.states = States(store, self._sound, meter, options.query_cache_users)
-        self.watching = Watching(self.states, self.registry.sessions, meter, WatchingLimits(LOTS, LOTS))
         self.receiver = Receiver(chance, options.hook_most_s, hear)
+        self.told = Told(process.name, lambda what: complain(f"{process.name}: {what}"))
+        self.line = store
+        self.own_clock = clock
+        self._loop = loop
         hooks = WebhookOptions(retry_min_ms=50, retry_max_ms=1_000, max_attempts=options.max_attempts, concurrency=4)
-        self.webhooks = _Webhooks(passed_over, self.receiver, meter, self.clock, PLATFORMS, hooks, chance.random)
-        self.told = Told(name, lambda what: complain(f"{name}: {what}"))
-        self.relay = Relay(
+        super().__init__(
+            process.name,
             store,
-            [self.told.on_feed, self.states.on_feed, self.logins.on_feed, self._consume],
-            self._resync,
+            clock,
             meter,
-            options.look_interval_ms,
-            self._interrupted,
-            options.grace_ms,
-        )
-        self.keeper = Keeper(store, self.flusher, self.clock, meter, options.keeper, OpIds(f"{name}h"), next_op_id)
-        self.consumer = FeedConsumer("webhooks", store, self.keeper, self.webhooks, meter, ConsumerOptions())
-        self.projector = Projector(store, copy, self.clock, meter, ProjectorOptions(), chance.random)
-        self.copier = FeedConsumer("projection", store, self.keeper, self.projector, meter, ConsumerOptions())
-        self.gateway = Gateway(
-            ledger,
-            self.flusher,
-            self.watching,
             SpokenTokens(),
             PLATFORMS,
-            self.clock,
-            meter,
-            GatewayOptions(),
-            OpIds(f"{name}c"),
-            self._kicked,
+            options.services(),
+            chance,
+            _Webhooks(passed_over, self.receiver, meter, clock, PLATFORMS, hooks, chance.random),
+            Projector(store, copy, clock, meter, ProjectorOptions(), chance.random),
         )
-        self.presence = Presence(store, self.states, self.watching, PLATFORMS, PresenceLimits(), next_op_id)
 
-    async def start(self) -> None:
+    async def begin(self) -> None:
         """Start as the service does; a node that can't, dies."""
         try:
-            await self.store.open()
-            await self.relay.start()
-            await self.keeper.start()
-            await self.consumer.start()
-            await self.copier.start()
+            await self.start()
         except StoreError:
             self.die()
             return
-        self.flusher.start()
-        self.webhooks.start()
-        self.projector.start()
         self.ready = True
 
-    async def stop(self) -> None:
+    async def leave(self) -> None:
         """Stop as the service does, then die."""
         self.ready = False
-        await self.gateway.drain(0)
-        await self.flusher.settle(2_000)
-        await self.gateway.stop()
-        await self.flusher.stop()
-        await self.copier.stop(1_000)
-        await self.consumer.stop(1_000)
-        await self.keeper.stop()
-        await self.relay.stop()
-        await self.projector.stop()
-        await self.webhooks.stop(1_000)
-        await self.store.close()
+        await self.drain(0)
+        await self.stop()
         self.die()
 
     def die(self) -> None:
         """Be gone at once, with all that is connected."""
         self.ready = False
-        self.store.sever()
+        self.line.sever()
         self.process.kill()
         self.held.clear()
 
     @property
     def gone(self) -> bool:
         """Whether it is dead, or dying."""
-        return self.store.severed
+        return self.line.severed
 
     def reckon(self, user_id: str) -> None:
         """A user's connections here may have changed: note since when which platform is held."""
@@ -291,21 +253,9 @@ class Node:
         for platform_id in ids_of(mask):
             self.held.setdefault((user_id, platform_id), self._loop.time())
 
-    def _consume(self, entry: FeedEntry) -> None:
-        self.consumer.on_feed(entry)
-        self.copier.on_feed(entry)
+    def _listeners(self) -> list[FeedListener]:
+        return [self.told.on_feed, *super()._listeners()]
 
     async def _resync(self, partition: int, *, restarted: bool) -> None:
         self.told.gap(partition)
-        await self.states.resync(partition, restarted=restarted)
-        self.logins.missed(partition)
-
-    def _sound(self) -> FeedCursor | None:
-        return self.relay.sound()
-
-    def _interrupted(self) -> None:
-        self.relay.read_lost(self.states.interrupted())
-        self.flusher.lease_lost.set()
-
-    def _kicked(self, session: Session) -> None:
-        self.webhooks.on_kick(session.user_id, session.platform.id, "kick")
+        await super()._resync(partition, restarted=restarted)

@@ -157,7 +157,6 @@ def _size(chance: Random) -> Size:
             policy=chance.choice(list(LoginPolicy)),
             flush_max_wait_ms=chance.choice((300, 1_000)),
             look_interval_ms=chance.choice((300, 1_000)),
-            grace_ms=lease_ms * 2 // 3,
             store_timeout_ms=500,
             hook_most_s=chance.choice((0.02, 0.6)),
             query_cache_users=chance.choice((0, 3, 1_000)),

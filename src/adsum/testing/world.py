@@ -111,7 +111,7 @@ class World:
         return node
 
     async def _start(self, node: Node) -> None:
-        await node.start()
+        await node.begin()
         if node.gone:
             self.trace.note(node.name, "cannot start")
             self.lose_node(node)
@@ -177,7 +177,7 @@ class World:
         size = self.plan.size
         lease_s = size.node.keeper.lease_ttl_ms / 1000
         hooks_s = size.node.hook_most_s * 20
-        return lease_s * 2 + size.node.grace_ms / 1000 + 8 + hooks_s + self.faults.stepped_back_s
+        return lease_s * 2 + lease_s * 2 / 3 + 8 + hooks_s + self.faults.stepped_back_s
 
     def _unrest(self) -> str:
         """What is not yet as it should be in the end."""

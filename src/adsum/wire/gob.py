@@ -289,6 +289,8 @@ _RESPONSE_HEAD = _definition(b"Resp", _RESPONSE_FIELDS)
 _VALUE_HEAD = _int(FIRST_DEFINED)
 _SHORT = [bytes((length,)) for length in range(0x80)]
 _GAPS = [bytes((gap,)) for gap in range(8)]
+_SHORT_IDS = 110
+"""Bytes of two IDs with which an answer's length still takes one byte."""
 
 
 def _frame(head: bytes, values: tuple[_Value, ...]) -> bytes:
@@ -317,12 +319,18 @@ def _frame(head: bytes, values: tuple[_Value, ...]) -> bytes:
 
 def encode_response(response: Response) -> bytes:
     """The frame that OpenIM's gateway would send: its struct `Resp` under type number 64."""
+    op, incr, op_id = response.op, to_utf8(response.msg_incr), to_utf8(response.operation_id)
+    size = len(incr) + len(op_id)
+    # What most requests are answered with: success, no data, and two short IDs.
+    if size <= _SHORT_IDS and incr and op_id and op and not (response.data or response.err_code or response.err_msg):
+        body = b"%b\x01%b\x01%c%b\x01%c%b\x00" % (_VALUE_HEAD, _int(op), len(incr), incr, len(op_id), op_id)
+        return b"%b%c%b" % (_RESPONSE_HEAD, len(body), body)
     return _frame(
         _RESPONSE_HEAD,
         (
-            response.op,
-            response.msg_incr,
-            response.operation_id,
+            op,
+            incr,
+            op_id,
             response.err_code,
             response.err_msg,
             response.data,

@@ -18,6 +18,7 @@ request, not of the connection: answer it with the error.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from adsum.domain.errors import DataError
 from adsum.domain.platforms import ids_of
@@ -31,16 +32,14 @@ _MAX_GROUPS = 100
 _SHORT = [bytes((value,)) for value in range(0x80)]
 
 
-@dataclass(frozen=True, slots=True)
-class WatchRequest:
+class WatchRequest(NamedTuple):
     """SubUserOnlineStatus: the users to watch from now on, and those no longer to."""
 
     subscribe: tuple[str, ...]
     unsubscribe: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BackgroundRequest:
+class BackgroundRequest(NamedTuple):
     """SetAppBackgroundStatusReq: whether the app of this connection is in the background."""
 
     user_id: str

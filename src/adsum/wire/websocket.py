@@ -58,19 +58,18 @@ class FrameReader:
         Read it to its end. Raises `FrameError`, with the code to close with, after
         all that came before the violation.
         """
-        if self._is_lone_binary(data):
-            body = 8 if data[1] & 0x7F == 126 else 6
-            return ((BINARY, _xor(data[body:], data[body - 4 : body])),)
+        # What nearly all reads bring: just one masked binary message of under 64 KiB.
+        size = len(data)
+        if size > 8 and data[0] == _WHOLE_BINARY:
+            second = data[1]
+            if second < _MASKED | 126:
+                body = 6 if second == size - 6 + _MASKED else 0
+            else:
+                body = 8 if second == _MASKED | 126 and (data[2] << 8 | data[3]) == size - 8 else 0
+            between = self._masked and self._rest is None and self._parts is None and not self._ended
+            if body and between and size - body <= self._max_bytes:
+                return ((BINARY, _xor(data[body:], data[body - 4 : body])),)
         return self._read(data)
-
-    def _is_lone_binary(self, data: bytes) -> bool:
-        """Whether these bytes are just one masked binary message of under 64 KiB: what nearly all reads bring."""
-        if len(data) < 8 or data[0] != _WHOLE_BINARY or self._rest is not None or self._parts is not None:
-            return False
-        size = data[1] - _MASKED
-        if size > MAX_CONTROL_BYTES:
-            size = (data[2] << 8 | data[3]) + 2 if size == 126 else -1
-        return 0 <= size == len(data) - 6 <= self._max_bytes and self._masked and not self._ended
 
     def _read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         if self._rest is not None:
@@ -180,7 +179,10 @@ def goodbye(code: int, reason: str = "") -> bytes:
 
 def server_frame(opcode: int, payload: bytes) -> bytes:
     """A whole message or control frame as a server sends it."""
-    return _start(opcode, len(payload), 0) + payload
+    size = len(payload)
+    if size <= MAX_CONTROL_BYTES:
+        return b"%c%c%b" % (_FIN | opcode, size, payload)
+    return _start(opcode, size, 0) + payload
 
 
 def client_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
