@@ -118,8 +118,10 @@ AGE = """
 for _, key in ipairs(redis.call('KEYS', '*:leases')) do
   local all = redis.call('HGETALL', key)
   for i = 1, #all, 2 do
-    local number, ends = string.match(all[i + 1], '^(%d+):(%d+)$')
-    redis.call('HSET', key, all[i], number .. ':' .. string.format('%d', math.max(0, tonumber(ends) - ARGV[1])))
+    local number, ends = string.match(all[i + 1], '^(%d+):(-?%d+)$')
+    ends = tonumber(ends)
+    ends = ends > 0 and math.max(0, ends - ARGV[1]) or math.min(0, ends + ARGV[1])
+    redis.call('HSET', key, all[i], number .. ':' .. string.format('%.0f', ends))
   end
 end
 for _, key in ipairs(redis.call('KEYS', '*:deadlines')) do

@@ -26,7 +26,7 @@ def _of_node(node: Node) -> Iterator[str]:
         "watched users": table.watched_users,
         "watches": table.links,
         "more hot users than may be": table.hot_users > node.options.query_cache_users,
-        "readings under way": [user for user in table.hot() if user.fetch],
+        "readings under way": node.states.fetches,
         "subscribers": watching._subscribers,
         "touched users": watching._touched,
         "connections to pay": watching._ready,

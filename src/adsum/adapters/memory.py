@@ -7,10 +7,10 @@ the feed is complete and in order.
 from collections.abc import Callable, Mapping, Sequence
 
 from adsum.core.claims import RoleState
-from adsum.core.partition import BUCKETS, Partition, partition_of
+from adsum.core.partition import BUCKETS, Partition, partition_of, split
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError, LeaseLost
-from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
 from adsum.ports import Clock, FeedListener, nothing
 
 
@@ -83,7 +83,10 @@ class MemoryStore:
 
     async def read(self, user_ids: Sequence[str]) -> list[Reading]:
         """The platforms of each user, in the order asked, offline users included."""
-        return [self._partitions[self._place(user_id)].read(user_id) for user_id in user_ids]
+        readings: dict[str, Reading] = {}
+        for partition, users in zip(self._partitions, split(user_ids, len(self._partitions)), strict=True):
+            readings |= partition.read(users)
+        return [readings[user_id] for user_id in user_ids]
 
     async def page(self, cursor: int, limit: int) -> Page:
         """Whole buckets from `cursor` (the running number of a bucket) on, until `limit` users are reached."""
@@ -98,11 +101,14 @@ class MemoryStore:
     def _page(self, cursor: int, start: int, end: int, limit: int) -> Page:
         if not start <= cursor < end:
             raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
-        users: list[Status] = []
-        while cursor < end and len(users) < limit:
-            users += self._partitions[cursor // BUCKETS].bucket_users(cursor % BUCKETS)
+        names: list[bytes] = []
+        masks: list[int] = []
+        while cursor < end and len(names) < limit:
+            more, of_them = self._partitions[cursor // BUCKETS].bucket_users(cursor % BUCKETS)
+            names += more
+            masks += of_them
             cursor += 1
-        return Page(tuple(users), 0 if cursor == end else cursor)
+        return Page(names, masks, 0 if cursor == end else cursor)
 
     async def census(self) -> Census:
         """How many users are online now."""

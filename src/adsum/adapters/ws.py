@@ -256,7 +256,10 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for opcode, payload in self._reader.feed(data):
-                self._take(opcode, payload)
+                if opcode == BINARY:
+                    self._gateway.binary(self._session, payload)
+                else:
+                    self._take(opcode, payload)
         except FrameError as error:
             self._gateway.violated(self._session, error)
             self.close(error.close_code, error.detail)
@@ -281,7 +284,8 @@ class _Connection(asyncio.Protocol):
 
     def send_binary(self, payload: bytes) -> None:
         """Send one binary message."""
-        self._send(BINARY, payload)
+        if self._talking:
+            self._transport.write(server_frame(BINARY, payload))
 
     def send_text(self, payload: bytes) -> None:
         """Send one text message (UTF-8)."""
@@ -315,9 +319,7 @@ class _Connection(asyncio.Protocol):
     # What arrives
 
     def _take(self, opcode: int, payload: bytes) -> None:
-        if opcode == BINARY:
-            self._gateway.binary(self._session, payload)
-        elif opcode == TEXT:
+        if opcode == TEXT:
             self._gateway.text(self._session, payload)
         elif opcode == PING:
             self._gateway.ping(self._session, payload)

@@ -230,7 +230,7 @@ class Settings:
         "not answer. Otherwise it fails.",
     )
     page_size: int = setting(
-        _CALLS, values.number(1, 100_000), 1_000, "About how many users a page of the listing has."
+        _CALLS, values.number(1, 100_000), 4_000, "About how many users a page of the listing has."
     )
 
     webhook_url: str = setting(

@@ -1,13 +1,14 @@
 """Users known here, with the newest known state of each: whom somebody watches, and who were asked for lately.
 
-A user is entered before it is read, as one of whom nothing is known, so that changes
-that arrive meanwhile are not missed. Its state has the version of its partition that
-it is true for; an older one never replaces a newer one, in whatever order the feed and
-readings arrive.
+A user's state has the version of its partition that it is true for; an older one never
+replaces a newer one, in whatever order the feed and readings arrive.
 
 Invariants: a user is in the table only if somebody watches it, or it is one of at most
 `max_hot` others, who were asked for lately; each watcher's `watching` names exactly the
 users whose entry names the watcher.
+
+Who is asked for a first time is only noted, by name, and gets room the second time: so
+those who are asked for once, however many, cost little and push nobody out.
 
 Who was asked for is only marked, because moving 1,000 users of a query to the end of a
 list takes longer than all else. When room is needed the one who is there longest goes,
@@ -23,7 +24,7 @@ from adsum.core.partition import partition_of
 from adsum.core.session import Session
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Reading
-from adsum.wire.protobuf import encode_elem, encode_status
+from adsum.wire.protobuf import encode_elem, encode_statuses
 
 UNREAD: Final = -1
 """The version of a user of whom nothing is known yet."""
@@ -55,11 +56,10 @@ class Known:
     """A user in the table. `watchers` is a set kept in order, None while empty.
 
     `floor` is the version that the partition's feed must have reached for the state to be
-    answered; `fetch` stands for the newest reading of the user that is under way; `asked`:
-    whether it was asked for since it was last given room.
+    answered; `asked`: whether it was asked for since it was last given room.
     """
 
-    __slots__ = ("_elem", "asked", "entry", "fetch", "floor", "mask", "partition", "user_id", "version", "watchers")
+    __slots__ = ("_elem", "asked", "entry", "floor", "mask", "partition", "user_id", "version", "watchers")
 
     def __init__(self, user_id: str, partition: int) -> None:
         self.user_id = user_id
@@ -67,7 +67,6 @@ class Known:
         self.mask = 0
         self.version = UNREAD
         self.floor = 0
-        self.fetch: object | None = None
         self.watchers: dict[Watcher, None] | None = None
         self.asked = False
         self.entry = b""
@@ -86,18 +85,18 @@ class Known:
 
     def distrust(self) -> None:
         """Answer with a state only once a reading that begins after this has said from which version on."""
-        self.floor, self.fetch = NEVER, None
+        self.floor = NEVER
 
-    def fetched(self, reading: Reading, fetch: object) -> None:
-        """Take over what `fetch` read.
+    def fetched(self, reading: Reading, *, newest: bool) -> None:
+        """Take over what was read.
 
         It teaches only one of whom nothing is known: the feed teaches the rest, in order. But
-        what may have been answered from it is not taken back by answers from here.
+        what may have been answered from it is not taken back by answers from here: so says
+        the `newest` reading, unless the user was distrusted since that began.
         """
         if self.version == UNREAD:
             self.learn(*reading)
-        if self.fetch is fetch:
-            self.fetch = None
+        if newest:
             self.floor = reading.version if reading.version > self.version else 0
 
     @property
@@ -124,7 +123,7 @@ def entries_of(users: Iterable[Known]) -> bytes:
 
 
 def _make_entry(user: Known) -> bytes:
-    user.entry = encode_status(user.user_id, user.mask)
+    user.entry = encode_statuses((user.user_id.encode(),), (user.mask,))
     return user.entry
 
 
@@ -134,8 +133,9 @@ class KnownTable:
     def __init__(self, partitions: int, max_hot: int) -> None:
         self._partitions = partitions
         self._max_hot = max_hot
-        self._users: dict[str, Known] = {}
+        self.users: dict[str, Known] = {}
         self._hot: OrderedDict[str, Known] = OrderedDict()
+        self._noted: set[str] = set()
         self.links = 0
         """How many (watcher, user) pairs there are."""
 
@@ -143,7 +143,7 @@ class KnownTable:
 
     def ask(self, user_ids: Iterable[str], cursor: FeedCursor) -> list[Known] | None:
         """The users, in the order asked, if every one of them answers; for a feed that is sound as a whole."""
-        users = self._users
+        users = self.users
         doubtful = cursor.doubtful
         found: list[Known] = []
         for user_id in user_ids:
@@ -161,23 +161,31 @@ class KnownTable:
         found = [user for user_id in user_ids if (user := self.get(user_id))]
         return found if len(found) == len(user_ids) else None
 
-    def enter(self, user_id: str) -> Known | None:
-        """The user, who is asked for, entered if not there; None if there is no room for anybody."""
-        user = self._users.get(user_id)
-        if user is None:
-            if not self._max_hot:
-                return None
-            user = self._users[user_id] = Known(user_id, partition_of(user_id, self._partitions))
-            self._heat(user)
-        else:
-            user.asked = True
+    def note(self, user_ids: Sequence[str]) -> set[str]:
+        """Note who is asked for; those who were noted before, not long ago, and so deserve room if there is any."""
+        if not self._max_hot:
+            return set()
+        again = self._noted.intersection(user_ids)
+        self._noted.update(user_ids)
+        if len(self._noted) > self._max_hot:
+            self._noted = set(user_ids[-self._max_hot :])
+        return again
+
+    def enter(self, user_id: str) -> Known:
+        """Give room to a user who is not in the table, and of whom something is about to be learned."""
+        user = self.users[user_id] = Known(user_id, partition_of(user_id, self._partitions))
+        self._heat(user)
         return user
+
+    @property
+    def room(self) -> bool:
+        """Whether anybody is kept whom nobody watches."""
+        return self._max_hot > 0
 
     def drop(self, user: Known) -> None:
         """Forget a user whom nobody watches."""
-        del self._users[user.user_id]
+        del self.users[user.user_id]
         self._hot.pop(user.user_id, None)
-        user.fetch = None
 
     def cool(self, partition: int | None = None) -> None:
         """Forget everyone whom nobody watches, or those of one partition."""
@@ -208,9 +216,9 @@ class KnownTable:
         if watching is None:
             watching = watcher.watching = {}
         for user_id in user_ids:
-            user = self._users.get(user_id)
+            user = self.users.get(user_id)
             if user is None:
-                user = self._users[user_id] = Known(user_id, partition_of(user_id, self._partitions))
+                user = self.users[user_id] = Known(user_id, partition_of(user_id, self._partitions))
             if user.version == UNREAD:
                 unread.append(user_id)
             if user.watchers is None:
@@ -228,7 +236,7 @@ class KnownTable:
         if watching is None:
             return
         for user_id in user_ids:
-            user = self._users.get(user_id)
+            user = self.users.get(user_id)
             if user is None or user.watchers is None or watcher not in user.watchers:
                 continue
             del user.watchers[watcher]
@@ -254,16 +262,16 @@ class KnownTable:
 
     def get(self, user_id: str) -> Known | None:
         """The user of that ID, if something is known of it."""
-        user = self._users.get(user_id)
+        user = self.users.get(user_id)
         return user if user is not None and user.version != UNREAD else None
 
     def find(self, user_id: str) -> Known | None:
         """The user of that ID, if it is in the table."""
-        return self._users.get(user_id)
+        return self.users.get(user_id)
 
     def watched(self) -> list[Known]:
         """Every watched user."""
-        return [user for user in self._users.values() if user.watchers]
+        return [user for user in self.users.values() if user.watchers]
 
     def hot(self) -> list[Known]:
         """Every user whom nobody watches, the next to go first."""
@@ -272,7 +280,7 @@ class KnownTable:
     @property
     def watched_users(self) -> int:
         """How many users are watched."""
-        return len(self._users) - len(self._hot)
+        return len(self.users) - len(self._hot)
 
     @property
     def hot_users(self) -> int:

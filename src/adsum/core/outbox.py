@@ -43,7 +43,7 @@ class Press:
             for user_id in users:
                 del session.owed[user_id]
             session.owed = session.owed or None
-            frame = self._frame(session.codec, users)
+            frame = self.frame(session.codec, users)
             if frame:
                 yield frame
 
@@ -58,7 +58,8 @@ class Press:
             users.append(user_id)
         return tuple(users)
 
-    def _frame(self, codec: Codec, users: tuple[str, ...]) -> bytes:
+    def frame(self, codec: Codec, users: tuple[str, ...]) -> bytes:
+        """The frame that tells of these users, small enough for one; empty if nothing is known of any."""
         frame = self._frames.get((codec, users))
         if frame is None:
             watched = [user for user_id in users if (user := self._table.get(user_id))]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from adsum.domain.platforms import ids_of
-from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState, Login, Reading, Status, TimedEdit
+from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState, Login, Reading, TimedEdit
 
 BUCKETS = 256
 """Buckets a partition lists its users in: 16 partitions of 256 keep a page near 250 users at 1 million online."""
@@ -30,6 +30,14 @@ def user_hash(user_id: str) -> int:
 def partition_of(user_id: str, count: int) -> int:
     """The partition a user lives in, of `count`."""
     return user_hash(user_id) % count
+
+
+def split(user_ids: Iterable[str], count: int) -> list[list[str]]:
+    """The users of each of `count` partitions, as `partition_of` places them."""
+    parts: list[list[str]] = [[] for _ in range(count)]
+    for user_id in user_ids:
+        parts[crc32(user_id.encode()) % count].append(user_id)
+    return parts
 
 
 class Written(NamedTuple):
@@ -139,14 +147,25 @@ class Partition:
             self._settle(user_id, record, Cause(), changes)
         return self._publish(op_id, changes)
 
-    def read(self, user_id: str) -> Reading:
-        """A user's platforms now; an unknown user is offline."""
-        record = self._bucket(user_id).get(user_id)
-        return Reading(record.mask if record else 0, self.version)
+    def read(self, user_ids: Iterable[str]) -> dict[str, Reading]:
+        """Users' platforms now; an unknown user is offline."""
+        # Users are many, sets of platforms few.
+        readings: dict[int, Reading] = {}
+        found: dict[str, Reading] = {}
+        for user_id in user_ids:
+            # As `_bucket` does it: of many users the calls would cost most.
+            record = self._buckets[crc32(user_id.encode()) // self._count % BUCKETS].get(user_id)
+            mask = record.mask if record is not None else 0
+            reading = readings.get(mask)
+            if reading is None:
+                reading = readings[mask] = Reading(mask, self.version)
+            found[user_id] = reading
+        return found
 
-    def bucket_users(self, bucket: int) -> list[Status]:
-        """The online users of one bucket."""
-        return [Status(user_id, record.mask) for user_id, record in self._buckets[bucket].items()]
+    def bucket_users(self, bucket: int) -> tuple[list[bytes], list[int]]:
+        """The online users of one bucket: their IDs in UTF-8, and the platforms (a mask) of each."""
+        users = self._buckets[bucket]
+        return list(map(str.encode, users)), [record.mask for record in users.values()]
 
     def changes_since(self, version: int) -> list[FeedEntry] | None:
         """The entries after `version`; None if some are no longer kept or `version` is not of this partition."""

@@ -60,6 +60,10 @@ class Phase(Enum):
     GONE = "gone"
 
 
+OPEN = Phase.OPEN
+"""By itself, because looking an enum's member up takes longer than comparing with it."""
+
+
 class Session:
     """One client's connection.
 
@@ -101,7 +105,7 @@ class Session:
         self.identity = identity
         self.background = False
         self.link: Link | None = None
-        self.phase = Phase.OPEN
+        self.phase = OPEN
         self.heard_ms = 0
         self.pinged_ms = 0
         self.slot = 0

@@ -16,9 +16,10 @@ or in flight.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from hashlib import md5
+from typing import NamedTuple
 
 from adsum.core.backoff import backoff_ms
+from adsum.core.partition import user_hash
 from adsum.domain.presence import Cause, HoldBatch, HoldState
 
 StateOf = Callable[[str, Cause, int], HoldState]
@@ -35,15 +36,14 @@ class WriterOptions:
     retry_max_ms: int = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """Since when a user is dirty, and the connection that last made it so."""
 
     since_ms: int
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
     """A batch on its way to the store, and the marks it took."""
 
@@ -81,8 +81,8 @@ class Writer:
 
     def lane_of(self, user_id: str) -> int:
         """The lane a user belongs to while this process lives."""
-        digest = md5(user_id.encode(), usedforsecurity=False).digest()
-        return (int.from_bytes(digest[:8]) + self._salt) % len(self._lanes)
+        # By the hash that partitions go by, so that a batch is for as few partitions as can be.
+        return (user_hash(user_id) + self._salt) % len(self._lanes)
 
     def mark(self, user_id: str, cause: Cause, now_ms: int) -> int:
         """Note that a user must be written; returns the lane that has work now."""

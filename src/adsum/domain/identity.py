@@ -1,10 +1,9 @@
 """What a token proves."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What a good token says: whose it is and for which platform.
 
     `digest` stands for the token where it must be recognised again; `expires_ms`

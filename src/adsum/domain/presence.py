@@ -5,6 +5,7 @@ which lives by its lease) holds a set of platforms, and the set RPCs hold single
 platforms until a deadline. Only a change of the union is a change of presence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,8 +107,7 @@ class Change(NamedTuple):
     cause: Cause = Cause()
 
 
-@dataclass(frozen=True, slots=True)
-class FeedEntry:
+class FeedEntry(NamedTuple):
     """All changes that one write made in one partition, and what it says of logins.
 
     `version` is the partition's with them, `before` the one without: entries form a
@@ -140,10 +140,21 @@ class Status(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the list of online users; `next_cursor` 0 means it was the last."""
+    """A part of the list of online users; `next_cursor` 0 means it was the last.
 
-    users: tuple[Status, ...]
+    `names` are the users' IDs in UTF-8, as stores have them and as answers want them, and
+    `masks` the platforms of each: a listing is long, and an object for each user is most of
+    what it costs.
+    """
+
+    names: Sequence[bytes]
+    masks: Sequence[int]
     next_cursor: int
+
+    @property
+    def users(self) -> tuple[Status, ...]:
+        """The users one by one."""
+        return tuple(map(Status, map(bytes.decode, self.names), self.masks))
 
 
 @dataclass(frozen=True, slots=True)

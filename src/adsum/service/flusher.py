@@ -103,11 +103,14 @@ class Flusher:
         """
         wake = self._wake[lane]
         wait_ms = self._writer.retry_in_ms(lane, now_ms)
-        try:
-            async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
-                await wake.wait()
-        except TimeoutError:
-            return
+        if wait_ms is None:
+            await wake.wait()
+        else:
+            try:
+                async with asyncio.timeout(wait_ms / 1000):
+                    await wake.wait()
+            except TimeoutError:
+                return
         wake.clear()
 
     async def _write(self, lane: int, flight: Flight) -> None:

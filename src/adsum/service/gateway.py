@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adsum.core.logins import LoginLedger
-from adsum.core.session import Answer, Background, Link, Logout, Phase, Session, Watch, check_watch, interpret
+from adsum.core.session import OPEN, Background, Link, Logout, Phase, Session, Watch, check_watch, interpret
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import (
     AdsumError,
@@ -94,6 +94,7 @@ class Gateway:
         self._clock = clock
         self._meter = meter
         self._options = options
+        self._max_message_bytes = options.max_message_bytes
         self._next_conn_id = next_conn_id
         self._kicked = kicked
         self._tick_ms = _tick_ms(options)
@@ -150,10 +151,10 @@ class Gateway:
 
     def binary(self, session: Session, payload: bytes) -> None:
         """A binary message: one request."""
-        if self._hears(session):
+        session.heard_ms = self._clock.monotonic_ms()
+        if session.phase is OPEN:
             try:
-                request = session.codec.decode_request(payload, self._options.max_message_bytes)
-                self._serve(session, request)
+                self._serve(session, session.codec.decode_request(payload, self._max_message_bytes))
             except FrameError as error:
                 self._say_goodbye(session, error.close_code, error.detail, "frame")
 
@@ -228,37 +229,34 @@ class Gateway:
     def _hears(self, session: Session) -> bool:
         """Note that something arrived; False if the session is past listening."""
         session.heard_ms = self._clock.monotonic_ms()
-        return session.phase is Phase.OPEN
+        return session.phase is OPEN
 
     def _serve(self, session: Session, request: Request) -> None:
         try:
             command = interpret(request, session.user_id)
-            match command:
-                case Answer():
-                    self._answer(session, request)
-                case Background(background):
-                    session.background = background
-                    self._answer(session, request)
-                case Watch():
-                    self._watch(session, request, command)
-                case Logout():
-                    self._answer(session, request)
-                    self._say_goodbye(session, NORMAL_CLOSURE, "logged out", "logout")
+            if isinstance(command, Watch):
+                self._watch(session, request, command)
+                return
+            if isinstance(command, Background):
+                session.background = command.background
+            self._answer(session, request)
+            if isinstance(command, Logout):
+                self._say_goodbye(session, NORMAL_CLOSURE, "logged out", "logout")
         except FrameError:
             raise
         except AdsumError as error:
             self._answer(session, request, error=error)
 
     def _answer(self, session: Session, request: Request, data: bytes = b"", error: AdsumError | None = None) -> None:
-        response = Response(request.op, request.msg_incr, request.operation_id, data=data)
+        response = Response(request.op, request.msg_incr, request.operation_id, 0, "", data)
         if error is not None:
             response.err_code, response.err_msg = error.code, error.detail or error.name
         self._send(session, session.codec.encode_response(response))
 
     def _send(self, session: Session, frame: bytes) -> None:
-        if session.phase is Phase.OPEN and self._has_room(session, len(frame)):
-            assert session.link is not None
-            session.link.send_binary(frame)
+        link = session.link
+        if session.phase is OPEN and link is not None and (not session.stalled or self._has_room(session, len(frame))):
+            link.send_binary(frame)
 
     def _has_room(self, session: Session, size: int) -> bool:
         """Whether this much more may be sent; a client that leaves too much unread is dropped."""
@@ -298,7 +296,7 @@ class Gateway:
         else:
             self._answer(session, request, data)
         finally:
-            if session.phase is not Phase.OPEN:
+            if session.phase is not OPEN:
                 self._watching.gone(session)
 
     def _spawn(self, read: Coroutine[Any, Any, None]) -> None:
@@ -316,7 +314,7 @@ class Gateway:
         self._kicked(session)
 
     def _say_goodbye(self, session: Session, code: int, reason: str, why: str) -> None:
-        if session.phase is not Phase.OPEN:
+        if session.phase is not OPEN:
             return
         session.phase = Phase.CLOSING
         self._leave(session)

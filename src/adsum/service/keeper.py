@@ -130,9 +130,9 @@ class Keeper:
         self.renewed_ms = asked_ms
         self._flusher.lease_lost.clear()
         self._flusher.rejoin(holder)
-        # What made this lease end, such as a store that was away, may have ended all: others
-        # must have had time to find out and to write, before what they held is swept.
-        self._sweep_after_ms = asked_ms + self._options.lease_ttl_ms if self._tasks else 0
+        # What made this lease end, or had this node start, such as a store that was away, may have
+        # ended all: others must have had time to find out and to write, before what they held is swept.
+        self._sweep_after_ms = asked_ms + self._options.lease_ttl_ms
 
     async def _sweep(self) -> None:
         await asyncio.sleep(self._options.sweep_interval_ms / 1000)

@@ -5,11 +5,11 @@ APIs accept and refuse the same. Every method raises `ArgumentError` for a bad
 argument and `StoreError` when the store fails.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from adsum.core.known import Known, entries_of
+from adsum.core.known import entries_of
 from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import OFFLINE, ONLINE, Cause, Page, Status, TimedEdit
@@ -46,9 +46,9 @@ class Subscriptions(Protocol):
 
 
 class Answer(NamedTuple):
-    """States in the order asked; `stale`: the store can't be reached, and this is what was known last."""
+    """Platforms (masks) in the order asked; `stale`: the store can't be reached, and this is what was known last."""
 
-    statuses: list[Status]
+    masks: list[int]
     stale: bool = False
 
 
@@ -61,7 +61,7 @@ class PresenceLimits:
 
     max_user_id_bytes: int = 256
     max_users: int = 10_000
-    page_users: int = 1_000
+    page_users: int = 4_000
     stale_queries: bool = False
 
 
@@ -108,17 +108,18 @@ class Presence:
         self._check_count(len(edits))
         good: list[TimedEdit] = []
         failure: ArgumentError | None = None
-        for edit in edits:
+        check = self._platforms.check
+        for user_id, conn_id, to_hold, to_let_go in edits:
             try:
-                self._check_user(edit.user_id)
-                _check_conn(edit.conn_id)
-                online = self._platforms.check(edit.online)
-                offline = self._platforms.check(edit.offline)
+                self._check_user(user_id)
+                _check_conn(conn_id)
+                online = check(to_hold) if to_hold else 0
+                offline = check(to_let_go) if to_let_go else 0
             except ArgumentError as error:
                 failure = error
                 break
             if online or offline:
-                good.append(TimedEdit(edit.user_id, online, offline, Cause(edit.conn_id)))
+                good.append(TimedEdit(user_id, online, offline, Cause(conn_id)))
         if good:
             await self._write(good)
         if failure is not None:
@@ -132,32 +133,25 @@ class Presence:
             self._states.written([edit.user_id for edit in edits])
 
     def known_entries(self, user_ids: Sequence[str]) -> bytes | None:
-        """What `statuses` answers, as an encoded `getUserStatusResp`, at once; raises `ArgumentError`.
+        """What `query` answers, as an encoded `getUserStatusResp`, at once; raises `ArgumentError`.
 
-        None if memory can't answer for all of them: then ask `statuses`.
+        None if memory can't answer for all of them: then ask `query`.
         """
-        known = self._known(user_ids)
+        # Only users that have passed the checks get known, so those who are need none.
+        self._check_count(len(user_ids))
+        known = self._states.known(user_ids) if user_ids else None
         return None if known is None else entries_of(known)
 
-    async def statuses(self, user_ids: Sequence[str]) -> Answer:
-        """The state of each user, in the order asked, offline and repeated ones included."""
-        known = self._known(user_ids)
-        if known is not None:
-            return Answer(_statuses(known))
+    async def query(self, user_ids: Sequence[str]) -> Answer:
+        """The platforms of each user, in the order asked, offline and repeated ones included."""
         self._check_users(user_ids)
         try:
-            masks = await self._states.read(user_ids)
+            return Answer(await self._states.read(user_ids))
         except StoreError:
             recalled = self._states.recall(user_ids) if self._limits.stale_queries else None
             if recalled is None:
                 raise
-            return Answer(_statuses(recalled), stale=True)
-        return Answer([Status(user_id, mask) for user_id, mask in zip(user_ids, masks, strict=True)])
-
-    def _known(self, user_ids: Sequence[str]) -> list[Known] | None:
-        # Only users that have passed the checks get known, so those who are need none.
-        self._check_count(len(user_ids))
-        return self._states.known(user_ids) if user_ids else None
+            return Answer([user.mask for user in recalled], stale=True)
 
     async def online_page(self, cursor: int) -> Page:
         """A page of the online users; cursor 0 starts, and a next cursor of 0 ends."""
@@ -184,8 +178,10 @@ class Presence:
         if not user_ids:
             raise ArgumentError("UserIDs is empty")
         self._check_count(len(user_ids))
-        for user_id in user_ids:
-            self._check_user(user_id)
+        # All at once: hardly ever is one of them bad.
+        if not all(user_ids) or max(map(len, user_ids)) * 4 > self._limits.max_user_id_bytes:
+            for user_id in user_ids:
+                self._check_user(user_id)
 
     def _check_count(self, count: int) -> None:
         if count > self._limits.max_users:
@@ -198,10 +194,6 @@ class Presence:
         # A character takes 1 to 4 bytes, so most IDs need not be encoded to be judged.
         if len(user_id) * 4 > limit and len(user_id.encode()) > limit:
             raise ArgumentError(f"userID is longer than {limit} bytes")
-
-
-def _statuses(users: Iterable[Known]) -> list[Status]:
-    return [Status(user.user_id, user.mask) for user in users]
 
 
 def _check_conn(conn_id: str) -> None:

@@ -203,8 +203,12 @@ class Relay:
                 return version
 
     def _pass_on(self, entry: FeedEntry) -> None:
-        online = sum(1 for change in entry.changes if not change.before)
-        offline = sum(1 for change in entry.changes if not change.after)
+        online = offline = 0
+        for change in entry.changes:
+            if not change.before:
+                online += 1
+            elif not change.after:
+                offline += 1
         self._meter.changes(online, offline)
         for listener in self._listeners:
             listener(entry)

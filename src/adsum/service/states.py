@@ -1,10 +1,11 @@
 """The states of users: from memory while the feed keeps them true, else from the store.
 
-A user is entered in the table before it is read, so the feed's changes of it apply from
-then on. Therefore one reading serves everybody who asks while it is under way: what
-happened in the store after the reading was taken comes by the feed, and what an answer
-lacks is what the feed has still to bring, as for any answer from memory. Where the feed
-is in doubt this does not hold, so everybody there has a reading of their own.
+What the feed tells while users are read is kept until they are, so nobody needs to be in
+the table before something is known of them: a reading, and the feed from its beginning
+on, is all there is to know. Therefore one reading serves everybody who asks while it is
+under way: what an answer lacks is what the feed has still to bring, as for any answer
+from memory. Where the feed is in doubt this does not hold, so everybody there has a
+reading of their own.
 
 Invariant: an answer was read after it was asked for, or is what the feed had told when
 the feed was sound: behind the store by no more than `Relay.sound` allows, never behind an
@@ -12,30 +13,63 @@ earlier answer, and never behind a write that ended here before it was asked for
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from adsum.core.feed import FeedCursor
 from adsum.core.known import UNREAD, Known, KnownTable
 from adsum.domain.errors import StoreError
-from adsum.domain.presence import FeedEntry
+from adsum.domain.presence import FeedEntry, Reading
 from adsum.ports import Meter, Store
 
 READ_USERS = 1_000
 """Users asked of the store in one trip when reading anew."""
 
 
+BEFORE_ALL = FeedEntry(0, 0, 0, "", ())
+"""What was heard of the feed before anything was."""
+
+
 def _unheard(_user_id: str) -> None:
     """For when nobody watches."""
 
 
+_Outcome: TypeAlias = asyncio.Future[StoreError | None]
+
+
+class _Heard:
+    """An entry of the feed, and the one after it: a chain that lives from where somebody still holds it."""
+
+    __slots__ = ("after", "entry")
+
+    def __init__(self, entry: FeedEntry) -> None:
+        self.entry = entry
+        self.after: _Heard | None = None
+
+
 class _Fetch:
-    """A reading under way. `done` once its users are taught, or with the store's error if it has failed."""
+    """A reading of users under way.
 
-    __slots__ = ("done",)
+    `known` are those who were in the table when it began, `wanted` others who are to be given
+    room, and `heard` is the last entry of the feed from before.
+    """
 
-    def __init__(self) -> None:
-        self.done: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
+    __slots__ = ("heard", "known", "user_ids", "waiting", "wanted")
+
+    def __init__(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str], heard: _Heard) -> None:
+        self.user_ids = user_ids
+        self.known = known
+        self.wanted = wanted
+        self.heard = heard
+        self.waiting: list[_Outcome] = []
+
+    def outcome(self) -> _Outcome:
+        """Wait for its end, to be called before that; gives the store's error if there was one."""
+        # A future each: one caller's giving up is no reason for the others to fail.
+        done: _Outcome = asyncio.get_running_loop().create_future()
+        self.waiting.append(done)
+        return done
 
 
 class States:
@@ -47,16 +81,24 @@ class States:
     def __init__(self, store: Store, feed: Callable[[], FeedCursor | None], meter: Meter, max_hot: int) -> None:
         self.table = KnownTable(store.partitions, max_hot)
         self.news: Callable[[str], None] = _unheard
+        self.fetches: dict[str, _Fetch] = {}
+        """By user, the newest reading under way, unless what was known until it began is no longer true."""
         self._store = store
         self._feed = feed
         self._meter = meter
+        self._heard = _Heard(BEFORE_ALL)
 
     # The feed
 
     def on_feed(self, entry: FeedEntry) -> None:
         """Take over the changes of known users."""
+        self._heard.after = heard = _Heard(entry)
+        self._heard = heard
+        self._apply(entry, self.table.users)
+
+    def _apply(self, entry: FeedEntry, users: Mapping[str, Known]) -> None:
         for change in entry.changes:
-            user = self.table.find(change.user_id)
+            user = users.get(change.user_id)
             if user is not None and user.learn(change.after, entry.version) and user.watchers:
                 self.news(change.user_id)
 
@@ -66,7 +108,7 @@ class States:
         `restarted`: the store has another past than the one known, so its versions say
         nothing about which state is newer.
         """
-        self.table.cool(partition)
+        self._cool(partition)
         users = [user for user in self.table.watched() if user.partition == partition]
         for start in range(0, len(users), READ_USERS):
             await self._read_anew(users[start : start + READ_USERS], restarted=restarted)
@@ -75,13 +117,13 @@ class States:
         # The store is read after all this was learned: unless something was learned meanwhile, what it
         # answers is newer, even if its versions are lower than one read from a past it has lost since.
         before = [user.version for user in users]
-        with self._fetching(users) as fetch:
-            readings = await self._store.read([user.user_id for user in users])
+        with self._fetching([user.user_id for user in users]) as fetch:
+            readings = await self._store.read(fetch.user_ids)
             for user, version, (mask, at) in zip(users, before, readings, strict=True):
                 if user.learn(mask, at, anyway=restarted or user.version == version) and user.watchers:
                     self.news(user.user_id)
-                if user.fetch is fetch:
-                    user.floor, user.fetch = 0, None
+                if self.fetches.get(user.user_id) is fetch:
+                    user.floor = 0
 
     def interrupted(self) -> dict[int, int]:
         """The store may have another past: what it told before counts for no answer.
@@ -89,18 +131,24 @@ class States:
         Returns the newest version of any watched user, by partition: where the feed has not come
         so far, a state may be from a past that is lost, and the feed will not tell.
         """
-        self.table.cool()
+        self._cool()
         newest: dict[int, int] = {}
         for user in self.table.watched():
             user.distrust()
             newest[user.partition] = max(user.version, newest.get(user.partition, UNREAD))
         return newest
 
+    def _cool(self, partition: int | None = None) -> None:
+        """Forget everyone whom nobody watches, or those of one partition; nor does what is being read teach of them."""
+        self.table.cool(partition)
+        self.fetches.clear()
+
     # Writing
 
     def written(self, user_ids: Iterable[str]) -> None:
         """Users were, or may have been, written: from now on answer with what is read after this, or newer."""
         for user_id in user_ids:
+            self.fetches.pop(user_id, None)
             user = self.table.find(user_id)
             if user is None:
                 continue
@@ -128,23 +176,27 @@ class States:
         cursor = self._feed()
         masks: dict[str, int] = {}
         joined: dict[_Fetch, list[str]] = {}
-        own: list[str] = []
-        for user_id in dict.fromkeys(user_ids):
-            user = self.table.enter(user_id)
-            fetch = user.fetch if user is not None else None
-            if user is None or cursor is None or user.partition in cursor.doubtful:
-                own.append(user_id)
-            elif user.answers(cursor):
+        asked = dict.fromkeys(user_ids)
+        users, fetches = self.table.users, self.fetches
+        for user_id in [user_id for user_id in asked if user_id in users or user_id in fetches]:
+            user, fetch = users.get(user_id), fetches.get(user_id)
+            if user is not None and cursor is not None and user.answers(cursor):
+                user.asked = True
                 masks[user_id] = user.mask
-            elif isinstance(fetch, _Fetch):
+                del asked[user_id]
+            elif fetch is not None and cursor is not None and (user is not None or self.table.room):
+                fetch.wanted.add(user_id)
                 joined.setdefault(fetch, []).append(user_id)
-            else:
-                own.append(user_id)
-        self._meter.lookups(len(masks), len(joined) + len(own))
+                del asked[user_id]
+        own = list(asked)
+        joining = [(fetch.outcome(), waiting) for fetch, waiting in joined.items()]
+        self._meter.lookups(len(masks), sum(map(len, joined.values())) + len(own))
+        if len(own) == len(user_ids):
+            return await self.fetch(own)
         if own:
-            masks |= await self.fetch(own)
-        for fetch, users in joined.items():
-            masks |= await self._join(fetch, users)
+            masks.update(zip(own, await self.fetch(own), strict=True))
+        for outcome, waiting in joining:
+            masks |= await self._join(outcome, waiting)
         return [masks[user_id] for user_id in user_ids]
 
     def forget_doubtful(self, user_ids: Iterable[str]) -> None:
@@ -153,22 +205,43 @@ class States:
         for user_id in user_ids:
             user = self.table.get(user_id)
             if user is not None and not user.watchers and (cursor is None or not user.answers(cursor)):
+                self.fetches.pop(user_id, None)
                 self.table.drop(user)
 
-    async def fetch(self, user_ids: Sequence[str]) -> dict[str, int]:
-        """The platforms of each user as the store has them now, which teaches the table; raises `StoreError`."""
-        # One who is forgotten meanwhile may change unheard: the entry taught is then nobody's, and a new one is not.
-        users = {user_id: user for user_id in user_ids if (user := self.table.find(user_id))}
-        with self._fetching(users.values()) as fetch:
-            readings = dict(zip(user_ids, await self._store.read(user_ids), strict=True))
-            for user_id, user in users.items():
-                user.fetched(readings[user_id], fetch)
-        return {user_id: reading.mask for user_id, reading in readings.items()}
+    async def fetch(self, user_ids: Sequence[str]) -> list[int]:
+        """The platforms of each of these users as the store has them now; raises `StoreError`.
 
-    async def _join(self, fetch: _Fetch, user_ids: Sequence[str]) -> dict[str, int]:
+        The table is taught of those whom it has, or is to have.
+        """
+        with self._fetching(user_ids) as fetch:
+            readings = await self._store.read(user_ids)
+            if fetch.known or fetch.wanted:
+                self._teach(fetch, dict(zip(user_ids, readings, strict=True)))
+        return [mask for mask, _ in readings]
+
+    def _teach(self, fetch: _Fetch, readings: Mapping[str, Reading]) -> None:
+        """Have the table know what was read, and what the feed told meanwhile of those it did not have."""
+        late: dict[str, Known] = {}
+        for user_id, known in fetch.known.items():
+            # One who was forgotten meanwhile may have changed unheard: what is taught then is nobody's.
+            known.fetched(readings[user_id], newest=self.fetches.get(user_id) is fetch)
+        for user_id in fetch.user_ids:
+            if user_id not in fetch.wanted or self.fetches.get(user_id) is not fetch:
+                continue
+            user = self.table.find(user_id)
+            if user is None and self.table.room:
+                user = self.table.enter(user_id)
+            if user is not None and user is not fetch.known.get(user_id):
+                user.fetched(readings[user_id], newest=True)
+                late[user_id] = user
+        heard = fetch.heard.after if late else None
+        while heard is not None:
+            self._apply(heard.entry, late)
+            heard = heard.after
+
+    async def _join(self, outcome: _Outcome, user_ids: Sequence[str]) -> dict[str, int]:
         """The answer of somebody else's reading, or of another where that has taught nothing; raises `StoreError`."""
-        # One caller's giving up is no reason for the others to fail.
-        failure = await asyncio.shield(fetch.done)
+        failure = await outcome
         if failure is not None:
             raise type(failure)(*failure.args)
         cursor = self._feed()
@@ -180,15 +253,17 @@ class States:
                 masks[user_id] = user.mask
             else:
                 missing.append(user_id)
-        return masks | await self.fetch(missing) if missing else masks
+        if missing:
+            masks.update(zip(missing, await self.fetch(missing), strict=True))
+        return masks
 
     @contextmanager
-    def _fetching(self, users: Iterable[Known]) -> Iterator[_Fetch]:
+    def _fetching(self, user_ids: Sequence[str]) -> Iterator[_Fetch]:
         """A reading of users, from before the store is asked until they are taught; then those who joined go on."""
-        fetch = _Fetch()
-        users = list(users)
-        for user in users:
-            user.fetch = fetch
+        users = self.table.users
+        known = {user_id: users[user_id] for user_id in user_ids if user_id in users}
+        fetch = _Fetch(user_ids, known, self.table.note(user_ids), self._heard)
+        self.fetches.update(dict.fromkeys(user_ids, fetch))
         failure: StoreError | None = None
         try:
             yield fetch
@@ -196,9 +271,9 @@ class States:
             failure = error
             raise
         finally:
-            for user in users:
-                if user.fetch is fetch:
-                    user.fetch = None
-                    if user.version == UNREAD and not user.watchers:
-                        self.table.drop(user)
-            fetch.done.set_result(failure)
+            for user_id in user_ids:
+                if self.fetches.get(user_id) is fetch:
+                    del self.fetches[user_id]
+            for done in fetch.waiting:
+                if not done.done():
+                    done.set_result(failure)

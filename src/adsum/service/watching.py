@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from adsum.core.known import Subscriber, Watcher
 from adsum.core.outbox import Press, owe
-from adsum.core.session import Phase, Session
+from adsum.core.session import OPEN, Session
 from adsum.domain.errors import ArgumentError, TooManyWatches
 from adsum.domain.platforms import ids_of
 from adsum.domain.presence import Status
@@ -209,42 +209,50 @@ class Watching:
 
     def _turn(self) -> None:
         self._scheduled = False
-        merged = self._owe_touched()
-        press, frames = Press(self.table), 0
-        for session in list(self._ready)[:SESSIONS_A_TURN]:
+        touched, self._touched = self._touched, {}
+        press, frames, merged = Press(self.table), 0, 0
+        # A user alone need not be gathered with others.
+        at_once = SESSIONS_A_TURN if len(touched) == 1 else 0
+        for user_id in touched:
+            for session in self._who_watch(user_id):
+                if frames < at_once and session.owed is None and not session.stalled:
+                    frames += _send(session, press.frame(session.codec, (user_id,)))
+                else:
+                    merged += owe(session, user_id)
+                    self._ready[session] = None
+        for session in list(self._ready)[: SESSIONS_A_TURN - frames]:
             del self._ready[session]
             frames += _pay(session, press)
         self._meter.pushed(frames, merged)
         if self._ready:
             self._schedule()
 
-    def _owe_touched(self) -> int:
-        """Note for each connection which touched users it must hear of; how many it was owed already."""
-        merged = 0
-        touched, self._touched = self._touched, {}
-        for user_id in touched:
-            user = self.table.get(user_id)
-            for watcher in (user and user.watchers) or ():
-                for session in self._sessions(watcher):
-                    merged += owe(session, user_id)
-                    self._ready[session] = None
-        return merged
+    def _who_watch(self, user_id: str) -> Iterable[Session]:
+        """The connections that must hear of a user, each once."""
+        user = self.table.get(user_id)
+        sessions: dict[Session, None] = {}
+        for watcher in (user and user.watchers) or ():
+            if isinstance(watcher, Subscriber):
+                sessions.update(dict.fromkeys(self._sessions_of(watcher.user_id)))
+            else:
+                sessions[watcher] = None
+        return sessions
 
-    def _sessions(self, watcher: Watcher) -> Iterable[Session]:
-        if isinstance(watcher, Subscriber):
-            return self._sessions_of(watcher.user_id)
-        return (watcher,)
+
+def _send(session: Session, frame: bytes) -> int:
+    """Send a frame to a connection that is open; how many went out."""
+    link = session.link
+    if session.phase is not OPEN or link is None:
+        return 0
+    link.send_binary(frame)
+    return 1
 
 
 def _pay(session: Session, press: Press) -> int:
     """Send what a connection is owed while it reads; how many frames went out."""
-    link = session.link
-    if session.phase is not Phase.OPEN or link is None:
-        return 0
     sent = 0
     frames = press.frames(session)
     # Sending may stall the connection; what is still owed then waits for it to read.
-    while not session.stalled and (frame := next(frames, None)) is not None:
-        link.send_binary(frame)
-        sent += 1
+    while session.phase is OPEN and not session.stalled and (frame := next(frames, None)) is not None:
+        sent += _send(session, frame)
     return sent

@@ -247,9 +247,10 @@ class Crowd:
         answers = self._audit.answers
         question = answers.ask(node, users)
         try:
-            statuses, _ = await node.presence.statuses(users)
+            masks, _ = await node.presence.query(users)
         except StoreError:
             return
+        statuses = list(map(Status, users, masks))
         self._trace.note(node.name, f"answers {' '.join(f'{user_id}={mask:x}' for user_id, mask in statuses)}")
         answers.answered(question, statuses)
 

@@ -12,7 +12,7 @@ that a past it lost has given.
 
 import copy
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from adsum.adapters.memory import MemoryStore
@@ -171,7 +171,7 @@ class Server:
         by_clock, following = self.clock.unix_ms() << SEQUENCE_BITS, (numbers[-1] >> LIFE_BITS) + 1 << LIFE_BITS
         numbers.append(max(by_clock, following) | self.life % (1 << LIFE_BITS))
         before, version = numbers[entry.before], numbers[entry.version]
-        self._published.append(replace(entry, before=before, version=version))
+        self._published.append(entry._replace(before=before, version=version))
 
     def versions(self) -> list[int]:
         """The present version of each partition, those of other servers too (as 0)."""
@@ -222,4 +222,4 @@ class Server:
         entries = done(self.store.changes_since(partition, numbers.index(version)))
         if entries is None:
             return None
-        return [replace(entry, before=numbers[entry.before], version=numbers[entry.version]) for entry in entries]
+        return [entry._replace(before=numbers[entry.before], version=numbers[entry.version]) for entry in entries]

@@ -143,7 +143,7 @@ class SimulatedStore:
         at, index = divmod(cursor, len(self.lines))
         (page,) = await self._trips("page", [_Trip(self.lines[index], lambda s: done(s.store.page(at, limit)))])
         following = page.next_cursor * len(self.lines) + index if page.next_cursor else (index + 1) % len(self.lines)
-        return Page(page.users, following)
+        return Page(page.names, page.masks, following)
 
     async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
         """The same of one partition's users."""

@@ -27,8 +27,9 @@ class Codec(NamedTuple):
 
         Raises `FrameError`, with close code 1009 for a frame over the limit.
         """
-        content = self._unpack(data, limit)
-        return gob.decode_request(content) if self.kind == "go" else jsonframe.decode_request(content)
+        if self.gzip or len(data) > limit:
+            data = self._unpack(data, limit)
+        return gob.decode_request(data) if self.kind == "go" else jsonframe.decode_request(data)
 
     def decode_response(self, data: bytes, limit: int) -> Response:
         """The response in a frame, as a client reads it; limit and errors as for `decode_request`."""
@@ -58,3 +59,8 @@ CODECS = (
     Codec("js", gzip=True),
 )
 """All there are."""
+
+
+def codec_of(kind: Literal["go", "js"], *, gzip: bool) -> Codec:
+    """The one of `CODECS` with these properties."""
+    return CODECS[2 * (kind == "js") + gzip]

@@ -21,8 +21,8 @@ import msgspec
 from adsum.domain.errors import AdsumError, ConnectionArgumentError, DataError
 from adsum.domain.platforms import PlatformRegistry
 from adsum.wire import gojson
-from adsum.wire.frames import Codec
-from adsum.wire.text import to_text, to_utf8
+from adsum.wire.frames import Codec, codec_of
+from adsum.wire.text import scrub, to_utf8
 
 SUCCESS_BODY = b'{"errCode":0,"errMsg":"","errDlt":""}'
 """The text frame that opens a connection which asked for `isMsgResp`."""
@@ -31,11 +31,11 @@ _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _MAX_PARAMETERS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handshake:
     """What a client says about itself. `send_response`: it wants the outcome as a text frame."""
 
@@ -52,7 +52,7 @@ class Handshake:
     @property
     def codec(self) -> Codec:
         """How the binary frames of this connection are written."""
-        return Codec(self.sdk_type, self.gzip)
+        return codec_of(self.sdk_type, gzip=self.gzip)
 
 
 def parse_handshake(query: str, headers: Mapping[str, str], platforms: PlatformRegistry) -> Handshake:
@@ -86,7 +86,7 @@ def wants_text_outcome(query: str) -> bool:
         parameters = _parse_query(query)
         packed = parameters.get("v")
         if not packed:
-            return to_text(parameters.get("isMsgResp", b"")) in _TRUE
+            return parameters.get("isMsgResp", "") in _TRUE
         wanted = False
         for key, value in gojson.read_members(_unpack(packed)):
             if key == "sendresponse" and isinstance(value, bool):
@@ -121,37 +121,38 @@ def refusal_body(error: AdsumError) -> bytes:
     return msgspec.json.encode({"errCode": error.code, "errMsg": error.name, "errDlt": error.detail})
 
 
-def _parse_query(query: str) -> dict[str, bytes]:
-    """The first value of each parameter. As in Go, a pair with `;` or a bad escape is as good as absent."""
+def _parse_query(query: str) -> dict[str, str]:
+    """The first value of each parameter, bytes that are not UTF-8 escaped as surrogates.
+
+    As in Go, a pair with `;` or a bad escape is as good as absent.
+    """
     try:
         raw = query.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise ConnectionArgumentError("the query string is not text") from None
-    if raw.count(b"&") >= _MAX_PARAMETERS:
+    pairs = query.split("&", _MAX_PARAMETERS)
+    if len(pairs) > _MAX_PARAMETERS:
         raise ConnectionArgumentError(f"the query string has more than {_MAX_PARAMETERS} parameters")
-    parameters: dict[str, bytes] = {}
     # Most queries are IDs and a token, with nothing in them to decode.
-    coded = b"%" in raw or b"+" in raw or b";" in raw
-    for pair in raw.split(b"&"):
-        if coded and (b";" in pair or _BAD_ESCAPE.search(pair)):
-            continue
-        name, _, value = pair.partition(b"=")
-        if coded:
-            name, value = _unescape(name), _unescape(value)
-        parameters.setdefault(to_text(name), value)
-    return parameters
+    if b"%" in raw or b"+" in raw or b";" in raw:
+        sound = [pair for pair in raw.split(b"&") if b";" not in pair and not _BAD_ESCAPE.search(pair)]
+        found = [tuple(map(_unescape, pair.partition(b"="))) for pair in sound]
+    else:
+        found = [pair.partition("=") for pair in pairs]
+    # The first of a name comes last here, and stays.
+    return {name: value for name, _, value in reversed(found)}
 
 
-def _unescape(text: bytes) -> bytes:
-    return unquote_to_bytes(text.replace(b"+", b" "))
+def _unescape(text: bytes) -> str:
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
 
 
-def _from_parameters(parameters: Mapping[str, bytes], headers: Mapping[str, str]) -> Handshake:
+def _from_parameters(parameters: Mapping[str, str], headers: Mapping[str, str]) -> Handshake:
     def text(name: str) -> str:
-        try:
-            return parameters[name].decode() if name in parameters else ""
-        except UnicodeDecodeError:
-            raise ConnectionArgumentError(f"{name} is not valid UTF-8") from None
+        value = parameters.get(name, "")
+        if not value.isascii() and value != scrub(value):
+            raise ConnectionArgumentError(f"{name} is not valid UTF-8")
+        return value
 
     platform_id = text("platformID")
     if not _INTEGER.fullmatch(platform_id):
@@ -166,7 +167,7 @@ def _from_parameters(parameters: Mapping[str, bytes], headers: Mapping[str, str]
         gzip=compression == "gzip",
         sdk_type=_sdk_type(text("sdkType")),
         send_response=bool(parameters.get("isMsgResp")) and _parse_bool("isMsgResp", text("isMsgResp")),
-        sdk_version=to_text(parameters.get("sdkVersion", b"")),
+        sdk_version=scrub(parameters.get("sdkVersion", "")),
     )
 
 
@@ -186,15 +187,15 @@ def _sdk_type(text: str) -> Literal["go", "js"]:
     raise ConnectionArgumentError("sdkType is neither go nor js")
 
 
-def _unpack(packed: bytes) -> bytes:
+def _unpack(packed: str) -> bytes:
     """The bytes of unpadded base64url, which Go reads with line breaks ignored."""
-    packed = packed.replace(b"\r", b"").replace(b"\n", b"")
+    packed = packed.replace("\r", "").replace("\n", "")
     if len(packed) % 4 == 1 or not _BASE64URL.fullmatch(packed):
         raise ConnectionArgumentError("v is not unpadded base64url")
-    return binascii.a2b_base64(packed.translate(_TO_STANDARD) + b"=" * (-len(packed) % 4))
+    return binascii.a2b_base64(packed.translate(_TO_STANDARD) + "=" * (-len(packed) % 4))
 
 
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_TO_STANDARD = str.maketrans("-_", "+/")
 _JSON_TEXTS = {
     "token": "token",
     "userid": "userID",
@@ -206,7 +207,7 @@ _JSON_TEXTS = {
 _JSON_BOOLS = {"sendresponse": "sendResponse", "background": "background"}
 
 
-def _from_json(packed: bytes) -> Handshake:
+def _from_json(packed: str) -> Handshake:
     content = _unpack(packed)
     texts = dict.fromkeys(_JSON_TEXTS, "")
     bools = dict.fromkeys(_JSON_BOOLS, False)

@@ -1,8 +1,10 @@
 """HPACK (RFC 7541): a request's header block to fields, and fields to a block.
 
-gRPC clients send the same block again and again: once its fields are in the dynamic
-table it is a few bytes of indexes, and changes nothing. Such a block's meaning is
-remembered by its bytes until the table changes.
+gRPC clients send nearly the same block again and again: indexes of fields in the dynamic
+table, and the texts of what is new, which is a deadline, an operation ID or a trace. So a
+block is decoded into its *shape*, which few requests have for the first time, and the
+values that differ from call to call. What can be judged by a single field is judged once,
+when its text comes, and stays with it in the table.
 
 What is encoded uses neither dynamic table nor Huffman code, so a block is good on any
 connection and can be made once.
@@ -11,24 +13,25 @@ Invariant: a decoder that raised has lost step with its peer; the connection mus
 (section 2.2: COMPRESSION_ERROR).
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from functools import cache
 
 Field = tuple[bytes, bytes]
-MeaningT = TypeVar("MeaningT")
+
+Shape = tuple[Field | bytes, ...]
+"""The fields of a block in order; of those whose values are apart from it only the name."""
+
+Tell = Callable[[bytes, bytes], Field | None]
+"""What a field, by name and value, is in a shape; None: its name alone."""
+
+_Entry = tuple[bytes, bytes, Field | None]
+"""Of a table: name, value, and what `Tell` says of it."""
 
 TABLE_BYTES = 4_096
 """Of the dynamic table: the protocol's default, which we keep."""
 
 ENTRY_BYTES = 32
 """What an entry counts besides its texts (section 4.1); also a field of a list (RFC 9113 section 10.5.1)."""
-
-MAX_REMEMBERED = 256
-"""Blocks remembered by a decoder; past that all are forgotten."""
-
-MAX_REMEMBERED_BYTES = 1_024
-"""Of a block that is remembered; one of indexes is far shorter."""
 
 MAX_INTEGER_BYTES = 5
 
@@ -102,6 +105,13 @@ _STATIC: tuple[Field, ...] = tuple(
 )
 _FIRST_DYNAMIC = len(_STATIC) + 1
 
+
+@cache
+def _static_entries(tell: Tell) -> list[_Entry]:
+    """The static table; at 0, which is no index, an entry that is never used."""
+    return [(name, value, tell(name, value)) for name, value in ((b"", b""), *_STATIC)]
+
+
 _CODE_LENGTHS = """
 13 23 28 28 28 28 28 28 28 24 30 28 28 30 28 28 28 28 28 28 28 28 30 28 28 28 28 28 28 28 28 28 6 10 10 12
 13 6 8 11 10 10 8 11 8 6 6 6 5 5 5 6 6 6 6 6 6 6 7 8 15 6 12 10 13 6 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7
@@ -120,87 +130,82 @@ class HpackError(Exception):
     """A block that can't be decoded."""
 
 
-class Decoder(Generic[MeaningT]):
-    """One connection's decoder; `mean` makes of the fields what is remembered with a block."""
+class Decoder:
+    """One connection's decoder."""
 
-    def __init__(self, mean: Callable[[list[Field]], MeaningT]) -> None:
-        self._mean = mean
-        self._remembered: dict[bytes, MeaningT] = {}
-        self._table: deque[Field] = deque()
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        # Both tables in one, by index: the newest of the dynamic entries comes after the static ones.
+        self._table = _static_entries(tell).copy()
         self._table_bytes = 0
         self._table_limit = TABLE_BYTES
-        self._changed = False
 
-    def decode(self, block: bytes) -> MeaningT:
-        """What a block means; raises `HpackError`."""
-        meaning = self._remembered.get(block)
-        if meaning is None:
-            self._changed = False
-            meaning = self._mean(self._fields(block))
-            if self._changed or len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            if not self._changed and len(block) <= MAX_REMEMBERED_BYTES:
-                self._remembered[block] = meaning
-        return meaning
-
-    def _fields(self, block: bytes) -> list[Field]:
-        fields: list[Field] = []
-        pos, end, table = 0, len(block), self._table
-        while pos < end:
-            first = block[pos]
-            if 0x80 < first < _FIRST_DYNAMIC + 0x80:
-                # Nearly all fields are indexes that fit the byte, of the static table or the other.
-                pos += 1
-                fields.append(_STATIC[first - 0x81])
-            elif 0x80 < first < 0xFF and first - _FIRST_DYNAMIC - 0x80 < len(table):
-                pos += 1
-                fields.append(table[first - _FIRST_DYNAMIC - 0x80])
-            elif first >= 0x80:
-                index, pos = _integer(block, pos, 7)
-                fields.append(self._entry(index))
-            elif first & 0xE0 == 0x20:
-                size, pos = _integer(block, pos, 5)
-                if fields or size > TABLE_BYTES:
-                    raise HpackError("a table size out of place, or above what we allow")
-                self._table_limit = size
-                self._shrink()
-            else:
-                indexed = first & 0x40
-                if 0x40 < first < 0x7F:
-                    index, pos = first & 0x3F, pos + 1
-                else:
-                    index, pos = _integer(block, pos, 6 if indexed else 4)
-                if index:
-                    name = self._entry(index)[0]
-                else:
-                    name, pos = _string(block, pos)
-                value, pos = _string(block, pos)
-                fields.append((name, value))
-                if indexed:
-                    self._add(name, value)
-        return fields
-
-    def _entry(self, index: int) -> Field:
-        if index < _FIRST_DYNAMIC:
-            if not index:
-                raise HpackError("index 0")
-            return _STATIC[index - 1]
+    def decode(self, block: bytes) -> tuple[Shape, list[bytes]]:
+        """A block's shape, and the values that are not in it; raises `HpackError`."""
+        # Nearly all integers fit their prefix, which is read in place.
+        shape: list[Field | bytes] = []
+        values: list[bytes] = []
+        table, pos, end = self._table, 0, len(block)
         try:
-            return self._table[index - _FIRST_DYNAMIC]
+            while pos < end:
+                first = block[pos]
+                pos += 1
+                if first > 0x80:
+                    index = first & 0x7F
+                    if index == 0x7F:
+                        index, pos = _rest(block, pos, 0x7F)
+                    name, value, told = table[index]
+                elif 0x20 <= first < 0x40:
+                    if shape:
+                        raise HpackError("a table size that does not come first")
+                    pos = self._resize(block, pos)
+                    continue
+                else:
+                    (name, value, told), pos = self._literal(block, pos, first)
+                if told is None:
+                    shape.append(name)
+                    values.append(value)
+                else:
+                    shape.append(told)
         except IndexError:
-            raise HpackError(f"index {index} is not in the table") from None
+            raise HpackError("an index that is not in the table, or a field that is cut off") from None
+        return tuple(shape), values
 
-    def _add(self, name: bytes, value: bytes) -> None:
-        self._table.appendleft((name, value))
-        self._table_bytes += len(name) + len(value) + ENTRY_BYTES
-        self._changed = True
+    def _literal(self, block: bytes, pos: int, first: int) -> tuple[_Entry, int]:
+        """A field with a text of its own, after its first byte; the position after it."""
+        if first == 0x80:
+            raise HpackError("index 0")
+        most = 0x3F if first & 0x40 else 0x0F
+        index = first & most
+        if index == most:
+            index, pos = _rest(block, pos, most)
+        name, pos = (self._table[index][0], pos) if index else _string(block, pos)
+        value, pos = _string(block, pos)
+        entry = name, value, self._tell(name, value)
+        if first & 0x40:
+            self._add(entry)
+        return entry, pos
+
+    def _resize(self, block: bytes, pos: int) -> int:
+        """Take a size of the table from before `pos`; the position after it."""
+        size = block[pos - 1] & 0x1F
+        if size == 0x1F:
+            size, pos = _rest(block, pos, 0x1F)
+        if size > TABLE_BYTES:
+            raise HpackError("a table size above what we allow")
+        self._table_limit = size
+        self._shrink()
+        return pos
+
+    def _add(self, entry: _Entry) -> None:
+        self._table.insert(_FIRST_DYNAMIC, entry)
+        self._table_bytes += len(entry[0]) + len(entry[1]) + ENTRY_BYTES
         if self._table_bytes > self._table_limit:
             self._shrink()
 
     def _shrink(self) -> None:
-        self._changed = True
         while self._table_bytes > self._table_limit:
-            name, value = self._table.pop()
+            name, value, _ = self._table.pop()
             self._table_bytes -= len(name) + len(value) + ENTRY_BYTES
 
 
@@ -229,47 +234,45 @@ def _encode_integer(value: int) -> bytes:
     return bytes(out)
 
 
-def _integer(block: bytes, pos: int, bits: int) -> tuple[int, int]:
-    """An integer with a prefix of so many bits (section 5.1), and the position after it."""
-    most = (1 << bits) - 1
-    value = block[pos] & most
-    pos += 1
-    if value < most:
-        return value, pos
-    for shift, byte in enumerate(block[pos : pos + MAX_INTEGER_BYTES]):
-        value += (byte & 0x7F) << 7 * shift
+def _rest(block: bytes, pos: int, most: int) -> tuple[int, int]:
+    """An integer whose prefix has all it can hold, and the position after it (section 5.1)."""
+    value = most
+    for shift in range(0, 7 * MAX_INTEGER_BYTES, 7):
+        byte = block[pos]
+        pos += 1
         if byte < 0x80:
-            return value, pos + shift + 1
-    raise HpackError("an integer that ends late or never")
+            return value + (byte << shift), pos
+        value += (byte & 0x7F) << shift
+    raise HpackError("an integer that is too long")
 
 
 def _string(block: bytes, pos: int) -> tuple[bytes, int]:
-    if pos >= len(block):
-        raise HpackError("the block ends within a field")
     first = block[pos]
-    count = first & 0x7F
-    if count < 0x7F:
-        pos += 1
-    else:
-        count, pos = _integer(block, pos, 7)
+    count, pos = first & 0x7F, pos + 1
+    if count == 0x7F:
+        count, pos = _rest(block, pos, 0x7F)
     end = pos + count
     if end > len(block):
         raise HpackError("the block ends within a text")
     text = block[pos:end]
-    return (decode_huffman(text) if first & 0x80 else text), end
+    return (decode_huffman(text) if first >= 0x80 else text), end
 
 
-class _Node:
-    """A place in the tree of codes. `steps` has where each byte leads to and what it says, filled as bytes come."""
+class _Node(dict[int, tuple["_Node", bytes]]):
+    """A place in the tree of codes: where each byte leads to and what it says, filled as bytes come."""
 
-    __slots__ = ("branches", "depth", "ones", "steps", "symbol")
+    __slots__ = ("branches", "depth", "ones", "symbol")
 
     def __init__(self, depth: int, *, ones: bool) -> None:
+        super().__init__()
         self.branches: list[_Node] = []
         self.symbol = -1
         self.depth = depth
         self.ones = ones
-        self.steps: dict[int, tuple[_Node, bytes]] = {}
+
+    def __missing__(self, byte: int) -> "tuple[_Node, bytes]":
+        step = self[byte] = _step(self, byte)
+        return step
 
 
 def _grow_tree() -> _Node:
@@ -293,16 +296,13 @@ _ROOT = _grow_tree()
 
 def decode_huffman(text: bytes) -> bytes:
     """A text in Huffman code (section 5.2); raises `HpackError`. Its padding is at most 7 bits, all ones."""
-    node, out = _ROOT, []
+    node, out = _ROOT, b""
     for byte in text:
-        step = node.steps.get(byte)
-        if step is None:
-            step = node.steps[byte] = _step(node, byte)
-        node, said = step
-        out.append(said)
+        node, said = node[byte]
+        out += said
     if not node.ones or node.depth > 7:
         raise HpackError("a text in Huffman code with bad padding")
-    return b"".join(out)
+    return out
 
 
 def _step(node: _Node, byte: int) -> tuple[_Node, bytes]:

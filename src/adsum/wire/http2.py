@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from adsum.wire import http2_frames as h2
-from adsum.wire.hpack import Decoder, Field, HpackError
+from adsum.wire.hpack import Decoder, HpackError, Shape
 from adsum.wire.http2_frames import Block, Code, ConnectionFault, StreamFault
 from adsum.wire.http2_sending import (
     COST_OF_RESET,
@@ -29,9 +29,15 @@ from adsum.wire.http2_sending import (
 )
 
 HeadT = TypeVar("HeadT")
-_Meaning = tuple[Block | None, HeadT | None]
+_Meaning = tuple[Block, HeadT | None]
 
 MAX_CONTINUATIONS = 16
+
+MAX_REMEMBERED = 256
+"""Shapes of header blocks whose meaning is remembered; past that all are forgotten."""
+
+MAX_REMEMBERED_BYTES = 1_024
+"""Of such a shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,10 @@ class Http2Limits:
 
 
 class ServerConnection(Generic[HeadT]):
-    """One connection. `read` tells what a request's header means to the receiver; answers go by `sender`."""
+    """One connection. `read` tells what a request's header means to the receiver; answers go by `sender`.
+
+    It is not asked again for requests that differ only in fields that a stream has of its own.
+    """
 
     def __init__(
         self, receiver: Receiver[HeadT], read: Callable[[Block], HeadT], limits: Http2Limits | None = None
@@ -61,7 +70,8 @@ class ServerConnection(Generic[HeadT]):
         self.sender: Sender[HeadT] = Sender(receiver, self._patience, limits.max_unsent_bytes)
         self._receiver = receiver
         self._read = read
-        self._decoder: Decoder[_Meaning[HeadT]] = Decoder(self._mean)
+        self._decoder = Decoder(h2.tell)
+        self._meanings: dict[Shape, _Meaning[HeadT]] = {}
         self._input = b""
         self._last_id = 0
         self._leaving = False
@@ -184,8 +194,12 @@ class ServerConnection(Generic[HeadT]):
         if stream is None or stream.ended:
             self._on_data_of_none(stream_id)
             return
-        ended = bool(flags & h2.END_STREAM)
-        self._take_in(stream, size, ended=ended)
+        ended = stream.ended = bool(flags & h2.END_STREAM)
+        stream.room -= size
+        if stream.room < 0:
+            raise StreamFault(Code.FLOW_CONTROL_ERROR)
+        if not ended:
+            self._give_back(stream, size)
         if stream.body_left >= 0:
             stream.body_left -= len(payload)
             if stream.body_left < 0 or (ended and stream.body_left):
@@ -195,14 +209,10 @@ class ServerConnection(Generic[HeadT]):
         else:
             self._patience.spend()
 
-    def _take_in(self, stream: Stream[HeadT], size: int, *, ended: bool) -> None:
-        """Count data of a stream, and give it back to the peer's window if more may come."""
-        stream.room -= size
-        if stream.room < 0:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR)
-        stream.ended = ended
+    def _give_back(self, stream: Stream[HeadT], size: int) -> None:
+        """Give data back to the window of a peer who may send more."""
         stream.unacknowledged += size
-        if stream.unacknowledged * 2 >= self._limits.stream_window and not ended:
+        if stream.unacknowledged * 2 >= self._limits.stream_window:
             self.sender.output.append(h2.widening_frame(stream.id, stream.unacknowledged))
             stream.room, stream.unacknowledged = stream.room + stream.unacknowledged, 0
 
@@ -248,9 +258,12 @@ class ServerConnection(Generic[HeadT]):
     def _on_block(self, stream_id: int, encoded: bytes, *, ended: bool, itself: bool) -> None:
         # Whatever becomes of the request, the table must follow the peer's.
         try:
-            block, head = self._decoder.decode(encoded)
+            shape, values = self._decoder.decode(encoded)
         except HpackError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, str(error)) from None
+        block, head = self._meanings.get(shape) or self._mean(shape)
+        if block is not None and block.size + len(b"".join(values)) > self._limits.max_header_bytes:
+            block = None
         if stream_id <= self._last_id:
             self._on_trailers(stream_id, block, ended=ended)
             return
@@ -262,16 +275,23 @@ class ServerConnection(Generic[HeadT]):
         if block is None or head is None or itself or (ended and block.content_length > 0):
             sender.leave_behind(stream_id)
             raise StreamFault(Code.PROTOCOL_ERROR)
-        stream = Stream(stream_id, head, sender.stream_window, limits.stream_window, block.content_length)
-        stream.ended = ended
-        sender.streams[stream_id] = stream
+        stream = sender.streams[stream_id] = Stream(stream_id, head, dict(zip(block.names, values, strict=True)))
+        stream.window, stream.room = sender.stream_window, limits.stream_window
+        stream.body_left, stream.ended = block.content_length, ended
         self._patience.earn(PAID_BY_REQUEST)
         self._receiver.opened(stream, ended=ended)
 
-    def _mean(self, fields: list[Field]) -> "_Meaning[HeadT]":
-        """What is remembered with a header block: None for a malformed one, no head for trailers."""
-        block = h2.read_block(fields, self._limits.max_header_bytes)
-        return block, self._read(block) if block is not None and block.path else None
+    def _mean(self, shape: Shape) -> "tuple[Block | None, HeadT | None]":
+        """What blocks of a shape mean: None for a malformed one, no head for trailers."""
+        block = h2.read_shape(shape)
+        if block is None:
+            return None, None
+        meaning = block, self._read(block) if block.path else None
+        if block.size <= MAX_REMEMBERED_BYTES:
+            if len(self._meanings) >= MAX_REMEMBERED:
+                self._meanings.clear()
+            self._meanings[shape] = meaning
+        return meaning
 
     def _on_trailers(self, stream_id: int, block: Block | None, *, ended: bool) -> None:
         self._patience.spend()

@@ -6,11 +6,10 @@ Constants and functions without state; the connection is in `http2`.
 import re
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
-from adsum.wire.hpack import ENTRY_BYTES, Field
+from adsum.wire.hpack import ENTRY_BYTES, Field, Shape
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -71,15 +70,18 @@ class StreamFault(Exception):
 
 
 class Block(NamedTuple):
-    """A header block of a client: `path`, `method` and the plain fields of a request, or trailers (no path).
+    """What the shape of a client's header block says: of a request, or of trailers (no path).
 
-    `content_length` is -1 if it is not told.
+    `fields` are the plain ones of `TELLING`, `names` those of the values that each block has of its
+    own. `size` is what all but these values count, `content_length` -1 if it is not told.
     """
 
     path: bytes
     method: bytes
     fields: dict[bytes, bytes]
+    names: tuple[bytes, ...]
     content_length: int
+    size: int
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
@@ -135,45 +137,42 @@ _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _NEEDED = frozenset((b":method", b":scheme", b":path"))
 _OF_CONNECTIONS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _NAMES = re.compile(rb"(?:\n:?[!#$%&'*+\-.^_`|~0-9a-z]+)*")
-_BAD_VALUES = re.compile(rb"[\0\r]|[ \t]\n|\n[ \t]")
-_VISIBLE = bytes(range(0x21, 0x7F))
+_bad_value = re.compile(rb"[\0\r\n]|[ \t]\Z|\A[ \t]").search
+_MALFORMED: Field = (b"", b"")
+
+TELLING = _PSEUDO | {b"te", b"content-length", b"content-type", b"grpc-encoding"}
+"""Fields whose values tell what kind of request this is, and have few of them."""
 
 
-def read_block(fields: list[Field], max_list_bytes: int) -> Block | None:
-    """What a client's header block says; None if it is malformed (sections 8.2 and 8.3) or too large."""
-    # Most blocks have a value not seen before, and the names of the block before: hence no line of Python a field.
-    names, values = zip(*fields, strict=True) if fields else ((), ())
-    pseudo, names_bytes = _read_names(names)
-    joined = b"\n".join((b"", *values, b""))
-    if pseudo < 0 or names_bytes + len(joined) + ENTRY_BYTES * len(fields) > max_list_bytes:
-        return None
-    if len(joined.translate(None, _VISIBLE)) > len(fields) + 1 and (
-        _BAD_VALUES.search(joined) or joined.count(b"\n") != len(fields) + 1
+def tell(name: bytes, value: bytes) -> Field | None:
+    """What a field is in a shape: itself if it is a telling one; one with a value that may not be is no field."""
+    if not value.isalnum() and _bad_value(value):
+        return _MALFORMED
+    return (name, value) if name in TELLING else None
+
+
+def read_shape(shape: Shape) -> Block | None:
+    """What a client's header block says by its shape; None if it is malformed (sections 8.2 and 8.3)."""
+    fields = [(part, b"") if isinstance(part, bytes) else part for part in shape]
+    joined = b"".join([b"\n" + name for name, _ in fields])
+    pseudo = joined.count(b"\n:")
+    asked, plain = dict(fields[:pseudo]), dict(fields[pseudo:])
+    if (
+        not _NAMES.fullmatch(joined)
+        or joined.count(b"\n") != len(fields)
+        # Repeated or late ones leave fewer than were counted.
+        or len(asked) != pseudo
+        or not asked.keys() <= _PSEUDO
+        or not (asked.keys() >= _NEEDED or not asked)
+        or not plain.keys().isdisjoint(_OF_CONNECTIONS)
     ):
         return None
-    plain = dict(fields[pseudo:])
     length = plain.get(b"content-length", b"-1")
     if plain.get(b"te", b"trailers") != b"trailers" or not (length.isdigit() or length == b"-1"):
         return None
-    asked = dict(fields[:pseudo])
     if pseudo and not asked[b":path"]:
         return None
-    return Block(asked.get(b":path", b""), asked.get(b":method", b""), plain, int(length))
-
-
-@lru_cache(maxsize=256)
-def _read_names(names: tuple[bytes, ...]) -> tuple[int, int]:
-    """How many pseudo-fields come first (-1 for names that may not be), and the bytes of all."""
-    joined = b"".join([b"\n" + name for name in names])
-    pseudo = joined.count(b"\n:")
-    asked, plain = frozenset(names[:pseudo]), frozenset(names[pseudo:])
-    good = (
-        _NAMES.fullmatch(joined)
-        and joined.count(b"\n") == len(names)
-        # Repeated or late ones leave fewer than were counted.
-        and len(asked) == pseudo
-        and asked <= _PSEUDO
-        and (asked >= _NEEDED or not asked)
-        and plain.isdisjoint(_OF_CONNECTIONS)
-    )
-    return pseudo if good else -1, len(joined)
+    names = tuple(part for part in shape if isinstance(part, bytes))
+    telling = {name: value for name, value in plain.items() if name in TELLING}
+    size = sum([len(name) + len(value) + ENTRY_BYTES for name, value in fields])
+    return Block(asked.get(b":path", b""), asked.get(b":method", b""), telling, names, int(length), size)

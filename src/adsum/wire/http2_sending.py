@@ -27,19 +27,32 @@ _NOTHING = memoryview(b"")
 
 
 class Stream(Generic[HeadT]):
-    """One request and its answer. `owner` is for whoever answers it."""
+    """One request and its answer. `fields` are those that the head says nothing of; `owner` is for who answers it."""
 
-    __slots__ = ("body_left", "ended", "head", "id", "owner", "room", "tail", "unacknowledged", "unsent", "window")
+    __slots__ = (
+        "body_left",
+        "ended",
+        "fields",
+        "head",
+        "id",
+        "owner",
+        "room",
+        "tail",
+        "unacknowledged",
+        "unsent",
+        "window",
+    )
 
-    def __init__(self, stream_id: int, head: HeadT, window: int, room: int, body_left: int) -> None:
+    def __init__(self, stream_id: int, head: HeadT, fields: dict[bytes, bytes]) -> None:
         self.id = stream_id
         self.head = head
+        self.fields = fields
         self.owner: Any = None
         self.ended = False  # by the peer
-        self.window = window  # bytes we may send
-        self.room = room  # bytes the peer may send
+        self.window = 0  # bytes we may send
+        self.room = 0  # bytes the peer may send
         self.unacknowledged = 0  # bytes the peer has sent that it has not got back
-        self.body_left = body_left  # of what the request's content-length promised; -1: not told
+        self.body_left = -1  # of what the request's content-length promised; -1: not told
         self.unsent = _NOTHING  # data waiting for a window
         self.tail: bytes | None = None  # the trailers that go after it
 

@@ -108,35 +108,26 @@ def encode_elem(user_id: str, platform_ids: Iterable[int]) -> bytes:
     return b"\x0a" + _counted(content)
 
 
-def encode_status_list(statuses: Iterable[tuple[str, int]], next_cursor: int = 0) -> bytes:
-    """Any answer of `openim.user` with a `statusList`: users with masks of platforms, and a listing's next cursor.
+def encode_statuses(names: Iterable[bytes], masks: Iterable[int], next_cursor: int = 0) -> bytes:
+    """Any answer of `openim.user` with a `statusList`: user IDs in UTF-8, a mask of platforms each, the next cursor.
 
     Each entry is an `onlineStatus`: userID = 1, status = 2 (1 online, else absent), platformIDs = 3, packed.
     """
-    entries = [encode_status(user_id, mask) for user_id, mask in statuses]
+    parts: list[bytes] = []
+    for name, mask in zip(names, masks, strict=True):
+        head, tail = _around(len(name), mask)
+        parts += (head, name, tail)
     if next_cursor:
-        entries.append(b"\x10" + _varint(next_cursor))
-    return b"".join(entries)
-
-
-def encode_status(user_id: str, mask: int) -> bytes:
-    """One user of a status list, tag and length included: a join of these is the list."""
-    user = user_id.encode()
-    tail = _status_tail(mask)
-    size = len(user)
-    total = size + len(tail) + 2
-    if size and total < 0x80:
-        return b"\x0a%c\x0a%c%b%b" % (total, size, user, tail)
-    content = (b"\x0a" + _counted(user) if user else b"") + tail
-    return b"\x0a" + _counted(content)
+        parts.append(b"\x10" + _varint(next_cursor))
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=4_096)
-def _status_tail(mask: int) -> bytes:
-    """What follows the user ID in an `onlineStatus`: few masks are in use."""
-    if not mask:
-        return b""
-    return b"\x10\x01\x1a" + _counted(bytes(ids_of(mask)))
+def _around(size: int, mask: int) -> tuple[bytes, bytes]:
+    """What stands before and after a user ID of so many bytes in a status list: few lengths and masks are in use."""
+    before = b"\x0a" + _varint(size) if size else b""
+    after = b"\x10\x01\x1a" + _counted(bytes(ids_of(mask))) if mask else b""
+    return b"\x0a" + _varint(len(before) + size + len(after)) + before, after
 
 
 def decode_tips(data: bytes) -> list[UserStatus]:

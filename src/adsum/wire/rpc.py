@@ -5,7 +5,7 @@ After gRPC's own document, "gRPC over HTTP2".
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,6 +21,7 @@ MAX_MESSAGE_CHARS = 4_096
 """Of a status message, and bytes of its details, so that they fit a header a client takes (8 KiB at most)."""
 
 HTTP_OK = 200
+MAX_TIMEOUT_DIGITS = 8
 MAX_TIMEOUT_S = 86_400.0 * 365
 
 
@@ -47,48 +48,53 @@ class RpcRefused(Exception):
         self.details = details
 
 
+Metadata = Mapping[bytes, bytes]
+"""What else the header of a call has; keys are lower-case."""
+
+
 @dataclass(slots=True)
 class CallHead:
-    """The header of a call. `refusal` tells why it can't be served, `http_status` that it is no gRPC at all."""
+    """What a call is. `refusal` tells why it can't be served, `http_status` that it is no gRPC at all."""
 
     path: str
-    fields: dict[bytes, bytes]
-    timeout_s: float | None = None
     gzip: bool = False
     refusal: RpcRefused | None = None
     http_status: int = HTTP_OK
 
-    def text(self, key: bytes) -> str | None:
-        """A value of the metadata; keys are lower-case."""
-        value = self.fields.get(key)
-        return None if value is None else value.decode("latin-1")
-
 
 _CONTENT_TYPE = re.compile(rb"application/grpc(?:[+;].*)?")
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 def read_call(block: Block) -> CallHead:
-    """The header of a call, from that of a request."""
+    """What calls are, by the header block of their requests."""
     path, fields = block.path.decode("latin-1"), block.fields
     if block.method != b"POST":
-        return CallHead(path, fields, http_status=405)
+        return CallHead(path, http_status=405)
     if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
-        return CallHead(path, fields, http_status=415)
-    timeout_s: float | None = None
-    timeout = fields.get(b"grpc-timeout")
-    if timeout is not None:
-        found = _TIMEOUT.fullmatch(timeout)
-        if found is None:
-            refusal = RpcRefused(StatusCode.INTERNAL, "malformed grpc-timeout")
-            return CallHead(path, fields, refusal=refusal)
-        timeout_s = min(int(found[1]) * _UNITS_S[found[2]], MAX_TIMEOUT_S)
+        return CallHead(path, http_status=415)
     encoding = fields.get(b"grpc-encoding", b"identity")
     if encoding not in (b"identity", b"gzip"):
         refusal = RpcRefused(StatusCode.UNIMPLEMENTED, "this grpc-encoding is not supported: use gzip or identity")
-        return CallHead(path, fields, refusal=refusal)
-    return CallHead(path, fields, timeout_s, gzip=encoding == b"gzip")
+        return CallHead(path, refusal=refusal)
+    return CallHead(path, gzip=encoding == b"gzip")
+
+
+def timeout_of(metadata: Metadata) -> float | None:
+    """Seconds a call has from now, None for any time; raises `RpcRefused`."""
+    timeout = metadata.get(b"grpc-timeout")
+    if timeout is None:
+        return None
+    count, unit_s = timeout[:-1], _UNITS_S.get(timeout[-1:])
+    if unit_s is None or not count.isdigit() or len(count) > MAX_TIMEOUT_DIGITS:
+        raise RpcRefused(StatusCode.INTERNAL, "malformed grpc-timeout")
+    return min(int(count) * unit_s, MAX_TIMEOUT_S)
+
+
+def text_of(metadata: Metadata, key: bytes) -> str | None:
+    """A value of the metadata."""
+    value = metadata.get(key)
+    return None if value is None else value.decode("latin-1")
 
 
 class Messages:

@@ -182,6 +182,8 @@ def server_frame(opcode: int, payload: bytes) -> bytes:
     size = len(payload)
     if size <= MAX_CONTROL_BYTES:
         return b"%c%c%b" % (_FIN | opcode, size, payload)
+    if size < 65_536:
+        return b"%c~%c%c%b" % (_FIN | opcode, size >> 8, size & 0xFF, payload)
     return _start(opcode, size, 0) + payload
 
 
@@ -203,7 +205,7 @@ def _xor(payload: bytes, mask: bytes) -> bytes:
     """The payload with the mask repeated over it, as one long integer: 1 µs for 60 bytes, 4.5 µs for 1,000."""
     size = len(payload)
     repeated = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+    return (int.from_bytes(payload) ^ int.from_bytes(repeated)).to_bytes(size)
 
 
 def _check_goodbye(payload: bytes) -> None:

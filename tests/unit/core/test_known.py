@@ -18,11 +18,9 @@ ANY = FeedCursor([0])
 
 
 def teach(table: KnownTable, *user_ids: str) -> None:
-    """Enter users, and have something known of each."""
+    """Give those users room who are not there, and have something known of each."""
     for user_id in user_ids:
-        table.enter(user_id)
-        user = table.find(user_id)
-        assert user is not None
+        user = table.find(user_id) or table.enter(user_id)
         user.learn(IOS, 1)
 
 
@@ -97,12 +95,10 @@ def test_nothing_is_answered_where_the_feed_is_behind() -> None:
 def test_a_reading_teaches_only_one_of_whom_nothing_is_known() -> None:
     """Others hear from the feed; until it is as far as the reading, they are not answered for."""
     cursor = FeedCursor([3])
-    user, fetch = Known("u", 0), object()
-    user.fetch = fetch
-    user.fetched(Reading(IOS, 5), fetch)
+    user = Known("u", 0)
+    user.fetched(Reading(IOS, 5), newest=True)
     assert (user.mask, user.version, user.answers(cursor)) == (IOS, 5, True)
-    user.fetch = fetch
-    user.fetched(Reading(WEB, 6), fetch)
+    user.fetched(Reading(WEB, 6), newest=True)
     assert (user.mask, user.version, user.answers(cursor)) == (IOS, 5, False)
     cursor.advance(0, 6)
     assert user.answers(cursor)
@@ -111,15 +107,13 @@ def test_a_reading_teaches_only_one_of_whom_nothing_is_known() -> None:
 def test_one_who_was_written_is_read_again() -> None:
     """A reading that began before says nothing about it, nor does the feed; one that begins after does."""
     cursor = FeedCursor([3])
-    user, early, late = Known("u", 0), object(), object()
+    user = Known("u", 0)
     user.learn(IOS, 3)
-    user.fetch = early
     user.distrust()
-    user.fetched(Reading(IOS, 3), early)
+    user.fetched(Reading(IOS, 3), newest=False)
     user.learn(WEB, 4)
     assert not user.answers(cursor)
-    user.fetch = late
-    user.fetched(Reading(WEB, 4), late)
+    user.fetched(Reading(WEB, 4), newest=True)
     assert user.answers(cursor)
 
 
@@ -141,15 +135,15 @@ def test_a_table_without_room_keeps_only_the_watched() -> None:
     table = KnownTable(1, 0)
     watcher = make_session("w")
     table.watch(watcher, ["a"])
-    assert table.enter("a") is table.find("a")
-    assert table.enter("b") is None
     teach(table, "a")
+    assert not table.room
+    assert table.note(["b"]) == table.note(["b"]) == set()
     table.forget(watcher)
     assert (table.watched_users, table.hot_users) == (0, 0)
 
 
 def test_more_users_than_there_is_room_for() -> None:
-    """However many are asked for at once, the bound holds, and the last stay."""
+    """However many get room, the bound holds, and the last stay."""
     table = KnownTable(4, 100)
     for i in range(10_000):
         table.enter(f"u{i}")
@@ -161,8 +155,7 @@ def test_who_was_asked_for_stays_before_who_was_not() -> None:
     """Asking in either way keeps a user; a second time, it must be asked for again."""
     table = KnownTable(1, 3)
     teach(table, "a", "b", "c")
-    table.ask(["a"], ANY)
-    table.enter("b")
+    table.ask(["a", "b"], ANY)
     table.enter("d")
     assert hot(table) == ["a", "b", "d"]
     table.enter("e")
@@ -207,21 +200,22 @@ def test_one_of_whom_nothing_is_known_does_not_stay() -> None:
     assert table.find("a") is None
 
 
-def test_who_is_dropped_is_taught_no_more() -> None:
-    """A reading under way is nobody's once its user is gone."""
-    table = KnownTable(1, 1)
-    user = table.enter("a")
-    assert user is not None
-    user.fetch = object()
-    table.enter("b")
-    assert user.fetch is None
+def test_who_is_asked_for_again_is_told_from_who_is_not() -> None:
+    """Of those asked for before no more are remembered than there is room for: the last."""
+    table = KnownTable(1, 3)
+    assert table.note(["a", "b"]) == set()
+    assert table.note(["b", "c"]) == {"b"}
+    assert table.note(["a", "d"]) == {"a"}
+    assert table.note(["b", "c"]) == set(), "too many: from here on they are noted anew"
+    assert table.note([f"u{i}" for i in range(100)]) == set()
+    assert table.note([f"u{i}" for i in range(100)]) == {"u97", "u98", "u99"}
 
 
 def test_all_or_nobody_is_answered() -> None:
     """Repeated users are answered as often as they were asked for."""
     table = KnownTable(1, 5)
     teach(table, "a", "b")
-    table.enter("c")
+    table.watch(make_session("w"), ["c"])
     found = table.ask(["b", "a", "b"], ANY)
     assert found is not None
     assert [user.user_id for user in found] == ["b", "a", "b"]
@@ -309,12 +303,10 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from("abcdef"))
     def enter(self, user: str) -> None:
-        entered = self.table.enter(user)
-        if user in self.hot or user in self.watched():
-            self.asked.add(user)
-        elif self.room:
+        if self.table.room and self.table.find(user) is None:
             self.heat(user)
-        assert (entered is not None) == (user in self.hot or user in self.watched())
+            self.table.enter(user).learn(IOS, 1)
+            self.taught.add(user)
 
     @rule(user=st.sampled_from("abcdef"))
     def learn(self, user: str) -> None:

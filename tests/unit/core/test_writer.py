@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from adsum.core.opids import OpIds
+from adsum.core.partition import partition_of
 from adsum.core.writer import Flight, Writer, WriterOptions
 from adsum.domain.presence import Cause, HoldState
 from tests.support.world import IOS, WEB
@@ -242,6 +243,16 @@ def test_lanes_are_evenly_loaded(salt: int) -> None:
         writer.mark(f"user{i}", Cause(), 0)
     assert sum(writer.dirty_users) == 8_000
     assert all(900 <= dirty <= 1_100 for dirty in writer.dirty_users)
+
+
+def test_a_lane_is_of_few_partitions() -> None:
+    """With as many lanes as partitions, or half as many, a batch is for one partition, or two."""
+    for lanes in (8, 16):
+        writer = make(WriterOptions(lanes=lanes))
+        found: dict[int, set[int]] = {}
+        for i in range(1_000):
+            found.setdefault(writer.lane_of(f"user{i}"), set()).add(partition_of(f"user{i}", 16))
+        assert [len(partitions) for partitions in found.values()] == [16 // lanes] * lanes
 
 
 class WriterMachine(RuleBasedStateMachine):

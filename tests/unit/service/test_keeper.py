@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from adsum.domain.errors import StoreError
 from tests.support.waiting import turns, until
-from tests.support.world import IOS, ManualClock, changes_of
+from tests.support.world import IOS, ManualClock, changes_of, hold_batch
 from tests.unit.service.node import Node, World
 
 LEASE_MS = 15
@@ -44,6 +44,14 @@ async def swept(world: World, times: int = 2) -> None:
     """Wait for so many further sweeps."""
     sought = world.store.calls["sweep"] + times
     await until(lambda: world.store.calls["sweep"] >= sought)
+
+
+async def a_lease_passes(world: World, clock: ManualClock) -> None:
+    """As long as a lease, renewed all the while: from then on what others left is swept."""
+    for _ in range(4):
+        await renewed(world)
+        clock.advance(LEASE_MS // 3)
+    await renewed(world)
 
 
 async def former_ended(node: Node) -> None:
@@ -169,8 +177,11 @@ async def test_one_who_left_while_the_lease_was_lost_goes_with_the_old_name(
 
 
 @pytest.mark.parametrize("fault", ["failing", "losing", "broken"])
-async def test_a_store_that_fails_for_a_while_costs_nothing(world: World, node: Node, fault: str) -> None:
+async def test_a_store_that_fails_for_a_while_costs_nothing(
+    world: World, clock: ManualClock, node: Node, fault: str
+) -> None:
     """Renewals and sweeps that fail are tried again; what has not expired meanwhile is as it was."""
+    await a_lease_passes(world, clock)
     node.connect("u")
     await until(lambda: node.writer.clean)
     faults = getattr(world.store, fault)
@@ -299,10 +310,25 @@ async def test_stopping_while_the_store_fails_is_quiet(world: World, clock: Manu
 
 async def test_stopping_does_not_wait_for_a_store_that_hangs(world: World, clock: ManualClock) -> None:
     """A renewal and a sweep under way are given up."""
-    node = Node(world.store, clock)
+    node = Node(world.store, clock, lease_ttl_ms=LEASE_MS)
     await node.start()
+    await a_lease_passes(world, clock)
     renewal, sweep = world.store.hold("renew"), world.store.hold("sweep")
     await asyncio.gather(renewal.arrived.wait(), sweep.arrived.wait())
     await node.stop()
     await turns()
+    assert await world.masks() == {}
+
+
+@pytest.mark.usefixtures("node")
+async def test_a_node_that_starts_leaves_others_the_time_to_write(world: World, clock: ManualClock) -> None:
+    """The store may just have come back after an outage that ended all leases: whoever lives writes again first."""
+    await world.truth.grant("other", 1)
+    await world.truth.write_holds(hold_batch("other", 1, {"v": IOS}))
+    clock.advance(1)
+    await renewed(world, 3)
+    assert world.store.calls["sweep"] == 0
+    assert await world.masks() == {"v": IOS}
+    await a_lease_passes(world, clock)
+    await swept(world)
     assert await world.masks() == {}

@@ -558,6 +558,17 @@ async def test_a_subscriber_hears_on_every_connection(hub: Hub) -> None:
     assert stranger.binary == []
 
 
+async def test_one_who_watches_in_two_ways_hears_once(hub: Hub) -> None:
+    """A change of a user whom a connection watches, and its user is subscribed to, is one frame for it."""
+    session, link = hub.connect("watcher")
+    await hub.watch(session, "u")
+    await hub.watching.subscribe("watcher", ["u"])
+    await hub.set(IOS, "u")
+    await turns()
+    assert pushes(session, link) == [{"u": IOS_ONLY}]
+    assert hub.meter.frames == 1
+
+
 async def test_a_subscription_outlives_connections(hub: Hub) -> None:
     """A subscriber who was away is told the present states on the next connection, and every change after."""
     await hub.watching.subscribe("s", ["u", "v"])

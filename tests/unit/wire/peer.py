@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adsum.wire import http2_frames as h2
-from adsum.wire.hpack import Decoder, encode
+from adsum.wire.hpack import Decoder, Field, encode
 from adsum.wire.http2 import Http2Limits, ServerConnection
 from adsum.wire.http2_frames import Block
 from adsum.wire.http2_sending import Stream
@@ -113,4 +113,10 @@ def body_of(frames: list[Frame], stream: int = 1) -> bytes:
 
 def fields_of(block: bytes) -> dict[bytes, bytes]:
     """The fields of a block that uses no dynamic table."""
-    return Decoder(dict).decode(block)
+    shape, _ = Decoder(whole).decode(block)
+    return dict(field for field in shape if isinstance(field, tuple))
+
+
+def whole(name: bytes, value: bytes) -> Field:
+    """Has every field go whole into a block's shape."""
+    return name, value

@@ -20,7 +20,7 @@ from adsum.wire.protobuf import (
     decode_watch,
     encode_background,
     encode_elem,
-    encode_status_list,
+    encode_statuses,
     encode_watch,
 )
 from tests.unit.wire import strategies, vectors
@@ -221,4 +221,5 @@ def test_status_lists_are_what_protobuf_makes_of_them(statuses: list[tuple[str, 
         ],
         nextCursor=cursor,
     )
-    assert encode_status_list(masks, cursor) == expected.SerializeToString()
+    names = [user_id.encode() for user_id, _ in masks]
+    assert encode_statuses(names, [mask for _, mask in masks], cursor) == expected.SerializeToString()

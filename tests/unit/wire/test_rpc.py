@@ -13,6 +13,8 @@ from adsum.wire.rpc import (
     message_end,
     read_call,
     read_message,
+    text_of,
+    timeout_of,
     trailers,
     trailers_only,
     write_message,
@@ -22,14 +24,19 @@ from tests.unit.wire.peer import fields_of
 
 def block(method: bytes = b"POST", content_type: bytes = b"application/grpc", **fields: bytes) -> Block:
     plain = {name.replace("_", "-").encode(): value for name, value in fields.items()}
-    return Block(b"/a.b/c", method, {b"content-type": content_type, **plain}, -1)
+    return Block(b"/a.b/c", method, {b"content-type": content_type, **plain}, (), -1, 100)
 
 
 def test_the_header_of_a_call() -> None:
-    call = read_call(block(operationid=b"op1", grpc_timeout=b"250m", grpc_encoding=b"gzip"))
-    assert (call.path, call.timeout_s, call.gzip, call.refusal) == ("/a.b/c", 0.25, True, None)
-    assert call.text(b"operationid") == "op1"
-    assert call.text(b"token") is None
+    call = read_call(block(grpc_encoding=b"gzip"))
+    assert (call.path, call.gzip, call.refusal) == ("/a.b/c", True, None)
+
+
+def test_the_metadata_of_a_call() -> None:
+    metadata = {b"operationid": b"op1"}
+    assert text_of(metadata, b"operationid") == "op1"
+    assert text_of(metadata, b"token") is None
+    assert timeout_of(metadata) is None
 
 
 @pytest.mark.parametrize(
@@ -37,14 +44,14 @@ def test_the_header_of_a_call() -> None:
     [(b"2H", 7_200), (b"3M", 180), (b"4S", 4), (b"5m", 0.005), (b"6u", 6e-6), (b"7n", 7e-9), (b"0S", 0)],
 )
 def test_timeouts(timeout: bytes, seconds: float) -> None:
-    assert read_call(block(grpc_timeout=timeout)).timeout_s == pytest.approx(seconds)
+    assert timeout_of({b"grpc-timeout": timeout}) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("timeout", [b"", b"5", b"S", b"-1S", b"1.5S", b"123456789S", b"5s", "٣S".encode()])
 def test_a_malformed_timeout_is_refused(timeout: bytes) -> None:
-    refusal = read_call(block(grpc_timeout=timeout)).refusal
-    assert refusal is not None
-    assert refusal.code == 13
+    with pytest.raises(RpcRefused) as refused:
+        timeout_of({b"grpc-timeout": timeout})
+    assert refused.value.code == 13
 
 
 def test_an_unknown_compression_is_refused_and_ours_named() -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client import Histogram, ProcessCollector, generate_latest
 
-from adsum.adapters.metrics.book import Book, Counters, MetricDoc
+from adsum.adapters.metrics.book import Book, Counters, MetricDoc, Tally
 from adsum.adapters.metrics.workers import Workers
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import Census
@@ -70,7 +70,7 @@ class PrometheusMeter:
         changes = book.counter(
             "adsum_user_changes_total", "Users that came online or went offline, as this node's feed tells.", "to"
         )
-        self._came, self._went = changes.labels("online"), changes.labels("offline")
+        self._came, self._went = Tally(changes.labels("online")), Tally(changes.labels("offline"))
         self._query_seconds = book.histogram(
             "adsum_query_seconds",
             "Calls of the API: how many and how long; the outcome is `ok` or the error's name.",
@@ -82,7 +82,8 @@ class PrometheusMeter:
 
     def _add_connections(self, book: Book) -> None:
         self._open = book.gauge("adsum_connections_open", "WebSocket connections open.")
-        self._opened = book.counter("adsum_connections_opened_total", "WebSocket connections opened.")
+        self._open_now = 0
+        self._opened = Tally(book.counter("adsum_connections_opened_total", "WebSocket connections opened."))
         self._refused = Counters(
             book.counter("adsum_handshakes_refused_total", "Handshakes refused, by the error's name.", "reason")
         )
@@ -133,10 +134,12 @@ class PrometheusMeter:
         self._owned = book.gauge(
             "adsum_owned_partitions", "Partitions whose changes this node consumes in a role.", "role"
         )
-        self._frames = book.counter("adsum_push_frames_total", "Frames pushed to watchers.")
-        self._merged = book.counter(
-            "adsum_push_merged_total",
-            "Changes that a newer one of the same user replaced before a watcher was sent them.",
+        self._frames = Tally(book.counter("adsum_push_frames_total", "Frames pushed to watchers."))
+        self._merged = Tally(
+            book.counter(
+                "adsum_push_merged_total",
+                "Changes that a newer one of the same user replaced before a watcher was sent them.",
+            )
         )
         self._watches = book.gauge("adsum_watches", "Pairs of a connection or subscriber here and a user it watches.")
         self._watched = book.gauge("adsum_watched_users", "Users watched by somebody here.")
@@ -148,7 +151,7 @@ class PrometheusMeter:
             "Users whose state was asked for, by queries and by new watches, and where it came from.",
             "source",
         )
-        self._hits, self._misses = lookups.labels("memory"), lookups.labels("store")
+        self._hits, self._misses = Tally(lookups.labels("memory")), Tally(lookups.labels("store"))
 
     @property
     def docs(self) -> Sequence[MetricDoc]:
@@ -157,9 +160,8 @@ class PrometheusMeter:
 
     def connections(self, opened: int, closed: int) -> None:
         """Connections opened and closed."""
-        self._open.inc(opened - closed)
-        if opened:
-            self._opened.inc(opened)
+        self._open_now += opened - closed
+        self._opened.count += opened
 
     def refused(self, reason: str) -> None:
         """A handshake refused."""
@@ -171,10 +173,8 @@ class PrometheusMeter:
 
     def changes(self, online: int, offline: int) -> None:
         """Users that came online and went offline."""
-        if online:
-            self._came.inc(online)
-        if offline:
-            self._went.inc(offline)
+        self._came.count += online
+        self._went.count += offline
 
     def query(self, method: str, outcome: str, seconds: float) -> None:
         """One call of the API."""
@@ -198,10 +198,8 @@ class PrometheusMeter:
 
     def lookups(self, hits: int, misses: int) -> None:
         """Users asked for, known here and not."""
-        if hits:
-            self._hits.inc(hits)
-        if misses:
-            self._misses.inc(misses)
+        self._hits.count += hits
+        self._misses.count += misses
 
     def feed_gap(self) -> None:
         """The feed of a partition had a hole."""
@@ -213,9 +211,8 @@ class PrometheusMeter:
 
     def pushed(self, frames: int, merged: int) -> None:
         """Frames pushed, and changes merged."""
-        self._frames.inc(frames)
-        if merged:
-            self._merged.inc(merged)
+        self._frames.count += frames
+        self._merged.count += merged
 
     def hook(self, outcome: str) -> None:
         """A webhook's outcome."""
@@ -231,6 +228,9 @@ class PrometheusMeter:
 
     def page(self, snapshot: Snapshot, census: Census | None, platforms: PlatformRegistry) -> bytes:
         """All metrics in Prometheus' text format (0.0.4). No census: the store did not answer."""
+        for tally in (self._came, self._went, self._opened, self._frames, self._merged, self._hits, self._misses):
+            tally.flush()
+        self._open.set(self._open_now)
         self._workers.observe(snapshot)
         self._watches.set(snapshot.watches)
         self._watched.set(snapshot.watched_users)

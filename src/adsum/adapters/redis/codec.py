@@ -18,6 +18,7 @@ SEQUENCE_BITS = 20
 """Of a version: a partition has room for a million entries in one millisecond."""
 
 NO_CAUSE = Cause()
+FIELDS_A_CHANGE = 7
 FIELDS_A_LOGIN = 4
 
 pack = msgspec.msgpack.Encoder().encode
@@ -61,11 +62,6 @@ def read_record(record: bytes | None) -> int:
     return join_mask(low, high)
 
 
-def record_names(record: bytes, holder: bytes) -> bool:
-    """Whether a record has a hold of the holder with this number."""
-    return any(part.partition(b":")[0] == holder for part in record.split(b","))
-
-
 def parse_version(text: bytes) -> int:
     """`1700000000000-3` as one integer that orders the same way."""
     milliseconds, _, sequence = text.partition(b"-")
@@ -80,11 +76,14 @@ def format_version(version: int) -> str:
 def read_entry(partition: int, version: bytes, before: bytes, op_id: bytes, packed: bytes) -> FeedEntry:
     """A feed entry from its parts, as the stream and the channel carry them."""
     flat, flat_logins, ended_tokens = _decode_told(packed)
-    fields = iter(flat)
-    changes = tuple(map(_change, fields, fields, fields, fields, fields, fields, fields))
-    logins = tuple(_login(flat_logins[i : i + FIELDS_A_LOGIN]) for i in range(0, len(flat_logins), FIELDS_A_LOGIN))
-    at = parse_version(version)
-    return FeedEntry(partition, parse_version(before), at, op_id.decode(), changes, logins, ended_tokens)
+    if len(flat) == FIELDS_A_CHANGE:
+        changes: tuple[Change, ...] = (_change(*flat),)
+    else:
+        changes = tuple(map(_change, *[iter(flat)] * FIELDS_A_CHANGE))
+    logins = tuple(map(Login, *[iter(flat_logins)] * FIELDS_A_LOGIN)) if flat_logins else ()
+    return FeedEntry(
+        partition, parse_version(before), parse_version(version), op_id.decode(), changes, logins, ended_tokens
+    )
 
 
 def read_message(partition: int, message: bytes) -> FeedEntry:
@@ -96,10 +95,5 @@ def read_message(partition: int, message: bytes) -> FeedEntry:
 def _change(
     user_id: str, low_before: int, high_before: int, low: int, high: int, conn_id: str, background: int
 ) -> Change:
-    cause = Cause(conn_id, bool(background)) if conn_id or background else NO_CAUSE
-    return Change(user_id, join_mask(low_before, high_before), join_mask(low, high), cause)
-
-
-def _login(fields: list[Any]) -> Login:
-    user_id, platform_id, token, at_ms = fields
-    return Login(user_id, platform_id, token, at_ms)
+    cause = Cause(conn_id, background == 1) if conn_id or background else NO_CAUSE
+    return Change(user_id, (high_before << HALF_BITS | low_before) << 1, (high << HALF_BITS | low) << 1, cause)

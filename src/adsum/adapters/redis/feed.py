@@ -36,7 +36,7 @@ class FeedReader:
     def __init__(self, servers: Servers, prefix: str, partitions: int) -> None:
         self._servers = servers
         self._channels = {keys_of(prefix, p)[CHANNEL].encode(): p for p in range(partitions)}
-        self._followers: dict[object, tuple[FeedListener, Callable[[], None]]] = {}
+        self._followers: tuple[tuple[FeedListener, Callable[[], None]], ...] = ()
         self._pasts: dict[int, Past] = {}
         self._task: asyncio.Task[None] | None = None
         self._sessions = 0
@@ -49,11 +49,11 @@ class FeedReader:
 
     def follow(self, listener: FeedListener, interrupted: Callable[[], None]) -> Callable[[], None]:
         """Have `listener` called with every entry, `interrupted` when a partition has, or may have, another past."""
-        key = object()
-        self._followers[key] = (listener, interrupted)
+        follower = (listener, interrupted)
+        self._followers = (*self._followers, follower)
 
         def unfollow() -> None:
-            self._followers.pop(key, None)
+            self._followers = tuple(other for other in self._followers if other is not follower)
 
         return unfollow
 
@@ -115,7 +115,7 @@ class FeedReader:
         before, self._pasts = self._pasts, pasts
         if before and before != pasts:
             log.warning("the store may have forgotten writes: all is written again")
-            for _, interrupted in tuple(self._followers.values()):
+            for _, interrupted in self._followers:
                 interrupted()
 
     async def _watch(self, links: list[Link]) -> str:
@@ -138,7 +138,7 @@ class FeedReader:
         if not self._followers:
             return
         entry = read_message(self._channels[channel], data)
-        for listener, _ in tuple(self._followers.values()):
+        for listener, _ in self._followers:
             try:
                 listener(entry)
             except Exception:

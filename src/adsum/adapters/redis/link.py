@@ -75,6 +75,8 @@ class Link(asyncio.Protocol):
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """The answer of each command, `Refused` ones as values. Raises `StoreError` if the connection ends first."""
+        if not commands:
+            return []
         if self._transport is None or self._transport.is_closing():
             raise StoreError(f"{self.name}: {self._reason or 'the connection is closed'}")
         if self._waiting + len(commands) > MAX_WAITING:

@@ -5,10 +5,12 @@ Invariant: a caller's answer was read after the caller asked.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain
 
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Reading
 
+_Gathering = list[tuple[Sequence[str], asyncio.Future[list[Reading]]]]
 ReadMany = Callable[[Sequence[str]], Awaitable[Mapping[str, Reading]]]
 
 
@@ -24,13 +26,12 @@ class SharedReads:
         """The platforms of each user, in the order asked; raises `StoreError`."""
         gathering = self._gathering
         if gathering is None:
-            loop = asyncio.get_running_loop()
-            gathering = self._gathering = _Gathering(loop.create_future())
-            loop.call_soon(self._go)
-        gathering.users.update(dict.fromkeys(user_ids))
-        # One caller's giving up is no reason for the others to fail.
-        readings = await asyncio.shield(gathering.done)
-        return [readings[user_id] for user_id in user_ids]
+            gathering = self._gathering = []
+            asyncio.get_running_loop().call_soon(self._go)
+        # A future each: one caller's giving up is no reason for the others to fail.
+        answer: asyncio.Future[list[Reading]] = asyncio.get_running_loop().create_future()
+        gathering.append((user_ids, answer))
+        return await answer
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -46,20 +47,18 @@ class SharedReads:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, gathering: "_Gathering") -> None:
+        failure: Exception = StoreError("the store is closed")
+        readings: Mapping[str, Reading] | None = None
         try:
-            gathering.done.set_result(await self._read_many(list(gathering.users)))
-        except asyncio.CancelledError:
-            gathering.done.set_exception(StoreError("the store is closed"))
-            raise
+            asked = [user_ids for user_ids, _ in gathering]
+            readings = await self._read_many(asked[0] if len(asked) == 1 else list(dict.fromkeys(chain(*asked))))
         except Exception as error:  # noqa: BLE001 - told to those who asked
-            gathering.done.set_exception(error)
+            failure = error
         finally:
-            gathering.done.exception()  # nobody may be left to be told
-
-
-class _Gathering:
-    __slots__ = ("done", "users")
-
-    def __init__(self, done: "asyncio.Future[Mapping[str, Reading]]") -> None:
-        self.done = done
-        self.users: dict[str, None] = {}
+            for user_ids, answer in gathering:
+                if answer.done():
+                    continue
+                if readings is None:
+                    answer.set_exception(failure)
+                else:
+                    answer.set_result([readings[user_id] for user_id in user_ids])

@@ -71,10 +71,15 @@ class Server:
         self._failure = ""
         self._closed = False
 
+    @property
+    def alive(self) -> Link | None:
+        """The connection that all calls share, if there is one now."""
+        return self._link if self._link is not None and self._link.alive else None
+
     async def link(self) -> Link:
-        """The connection that all calls share; raises `StoreError` if there is none to be had."""
-        if self._link is not None and self._link.alive:
-            return self._link
+        """The same; raises `StoreError` if there is none to be had."""
+        if (link := self.alive) is not None:
+            return link
         if self._closed:
             raise StoreError("the store is closed")
         if self._connecting is None or self._circuit.failures:

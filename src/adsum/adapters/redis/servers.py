@@ -23,6 +23,11 @@ REFRESH_S = 0.1
 class Servers(Protocol):
     """The servers of one store."""
 
+    @property
+    def link(self) -> Link | None:
+        """The connection to the server that has all partitions; None if no server has, or none is connected."""
+        ...
+
     async def of(self, partitions: Iterable[int]) -> Mapping[int, Server]:
         """The server of each partition; raises `StoreError`."""
         ...
@@ -54,6 +59,11 @@ class SingleServer:
         (address,) = url.hosts
         self._server = Server(_name(address), Door(url), options, partial(_here, address))
 
+    @property
+    def link(self) -> Link | None:
+        """The connection, if there is one now."""
+        return self._server.alive
+
     async def of(self, partitions: Iterable[int]) -> Mapping[int, Server]:
         """The same server for all."""
         return dict.fromkeys(partitions, self._server)
@@ -78,6 +88,11 @@ class SentinelServers:
         self._options = options
         self._door = Door(url)
         self._server = Server(f"{url.service} (by Sentinel)", self._door, options, self._find, _must_be_master)
+
+    @property
+    def link(self) -> Link | None:
+        """The connection, if there is one now."""
+        return self._server.alive
 
     async def of(self, partitions: Iterable[int]) -> Mapping[int, Server]:
         """The same server for all."""
@@ -123,6 +138,10 @@ class ClusterServers:
         self._places: dict[int, Server] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._refreshed = float("-inf")
+
+    @property
+    def link(self) -> None:
+        """None: no master has all partitions."""
 
     async def of(self, partitions: Iterable[int]) -> Mapping[int, Server]:
         """The master that has each partition's slot."""

@@ -7,7 +7,6 @@ renewal is one trip with a small call for each partition, whatever the number of
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 from adsum.adapters.redis.codec import (
@@ -16,7 +15,6 @@ from adsum.adapters.redis.codec import (
     parse_version,
     read_entry,
     read_record,
-    record_names,
     split_mask,
 )
 from adsum.adapters.redis.feed import FeedReader
@@ -24,13 +22,14 @@ from adsum.adapters.redis.reads import SharedReads
 from adsum.adapters.redis.scripts import script
 from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.servers import servers_of
+from adsum.adapters.redis.sweeps import Sweeps
 from adsum.adapters.redis.trips import Call, Trips
 from adsum.adapters.redis.url import StoreUrl
 from adsum.adapters.redis.writes import SharedWrites
-from adsum.core.partition import partition_of
+from adsum.core.partition import partition_of, split
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError, StoreError
-from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, Status, TimedEdit
+from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
 from adsum.ports import FeedListener, nothing
 
 USERS, STATE, FEED = 0, 1, 2
@@ -38,7 +37,9 @@ USERS, STATE, FEED = 0, 1, 2
 
 USERS_A_CALL = 1_000
 ENTRIES_A_CALL = 1_000
-LEAST_SCAN = 100
+LEAST_SCAN, MOST_SCAN = 100, 2_000
+"""Users of one step of a scan: few cost a trip as many do, and while Redis looks at many all others wait."""
+
 MAX_SCAN = 1 << 48
 """A scan cursor is below the size of the hash's table, rounded up to a power of two."""
 
@@ -75,6 +76,9 @@ class RedisStore:
         self._servers = servers_of(url, links)
         self._trips = Trips(self._servers, options.prefix, links.limit_s)
         self._feed = FeedReader(self._servers, options.prefix, options.partitions)
+        self._sweeps = Sweeps(
+            self._trips, options.partitions, options.history, options.sweep_ms, lambda: self._feed.session
+        )
         self._reads = SharedReads(self._read)
         self._writes = SharedWrites(self._write_timed, self._place)
 
@@ -113,7 +117,7 @@ class RedisStore:
 
     async def release(self, holder: str, op_id: str, successor: str = "") -> None:
         """End a lease and everything its holder holds; raises `LeaseLost` if a successor is named and has none."""
-        await self._end_leases(holder, successor, op_id)
+        await self._sweeps.release(holder, successor, op_id)
 
     async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
         """Set the present platforms of each user on the batch's holder, and tell of logins; raises `LeaseLost`."""
@@ -141,25 +145,26 @@ class RedisStore:
         """A scan of one partition after the other; the cursor is (scan cursor) x (partitions) + (partition)."""
         if not 0 <= cursor < MAX_SCAN * self.partitions:
             raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
-        users: list[Status] = []
-        while len(users) < limit:
+        names: list[bytes] = []
+        masks: list[int] = []
+        while len(names) < limit:
             scan, partition = divmod(cursor, self.partitions)
-            page = await self.page_of(partition, scan, limit - len(users))
-            users += page.users
+            # Not ever less, or a page would end with ever smaller trips.
+            page = await self.page_of(partition, scan, max(limit - len(names), limit // 3))
+            names += page.names
+            masks += page.masks
             cursor = page.next_cursor * self.partitions + partition if page.next_cursor else partition + 1
             if cursor == self.partitions:
-                return Page(tuple(users), 0)
-        return Page(tuple(users), cursor)
+                return Page(names, masks, 0)
+        return Page(names, masks, cursor)
 
     async def page_of(self, partition: int, cursor: int, limit: int) -> Page:
         """The same of one partition's users: one step of its scan, which gives about `limit` users."""
         if not 0 <= cursor < MAX_SCAN:
             raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
-        args = (cursor, "COUNT", max(limit, LEAST_SCAN))
+        args = (cursor, "COUNT", min(max(limit, LEAST_SCAN), MOST_SCAN))
         ((scan, flat),) = await self._trips.run([Call(partition, "HSCAN", args, USERS)])
-        # A listing is long: iterated without a line of Python for each user.
-        users = map(Status, map(bytes.decode, flat[::2]), map(read_record, flat[1::2]))
-        return Page(tuple(users), int(scan))
+        return Page(flat[::2], list(map(read_record, flat[1::2])), int(scan))
 
     async def census(self) -> Census:
         """How many users are online now."""
@@ -175,12 +180,7 @@ class RedisStore:
 
     async def sweep(self, op_id: str) -> None:
         """Remove the holds of ended leases and of passed deadlines."""
-        await self._end_leases("", "", op_id)
-        due = list(range(self.partitions))
-        while due:
-            calls = [Call(p, script("end_deadlines"), (op_id, self._options.history, USERS_A_CALL)) for p in due]
-            ended = await self._trips.run(calls)
-            due = [partition for partition, count in zip(due, ended, strict=True) if count == USERS_A_CALL]
+        await self._sweeps.sweep(op_id)
 
     async def changes_since(self, partition: int, version: int) -> list[FeedEntry] | None:
         """The feed of a partition after `version`; None if part of it is no longer kept.
@@ -242,19 +242,18 @@ class RedisStore:
         return {p: answer for p, answer in zip(parts, answers, strict=True) if isinstance(answer, StoreError)}
 
     async def _read(self, user_ids: Sequence[str]) -> dict[str, Reading]:
-        parts: dict[int, list[str]] = {}
-        for user_id in user_ids:
-            parts.setdefault(self._place(user_id), []).append(user_id)
         groups = [
             (partition, users[start : start + USERS_A_CALL])
-            for partition, users in parts.items()
+            for partition, users in enumerate(split(user_ids, self._count))
             for start in range(0, len(users), USERS_A_CALL)
         ]
         answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in groups])
         readings: dict[str, Reading] = {}
         for (_, users), (version, *records) in zip(groups, answers, strict=True):
             at = parse_version(version)
-            readings.update(zip(users, map(Reading, map(read_record, records), repeat(at)), strict=True))
+            # Users are many, records few.
+            read = {record: Reading(read_record(record), at) for record in set(records)}
+            readings.update(zip(users, map(read.__getitem__, records), strict=True))
         return readings
 
     def _place(self, user_id: str) -> int:
@@ -262,26 +261,6 @@ class RedisStore:
 
     async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
-
-    async def _end_leases(self, holder: str, successor: str, op_id: str) -> None:
-        found = await self._everywhere("end_leases", holder, successor, self._options.sweep_ms)
-        ended = [(p, name, number) for p, names in enumerate(found) for name, number in _pairs(names)]
-        for partition, name, number in ended:
-            await self._end_holder(partition, name, number, successor, op_id)
-            await self._trips.run([Call(partition, script("forget_holder"), (name, number))])
-
-    async def _end_holder(self, partition: int, holder: bytes, number: bytes, successor: str, op_id: str) -> None:
-        """Remove a dead holder's holds, a portion of the partition at a time, so that nobody waits long."""
-        scan = 0
-        while True:
-            (answer,) = await self._trips.run([Call(partition, "HSCAN", (scan, "COUNT", USERS_A_CALL), USERS)])
-            users = [user for user, record in _pairs(answer[1]) if record_names(record, number)]
-            if users:
-                args = (op_id, self._options.history, holder, number, successor, *users)
-                await self._trips.run([Call(partition, script("end_holder"), args)])
-            scan = int(answer[0])
-            if not scan:
-                return
 
 
 class _HoldPart:

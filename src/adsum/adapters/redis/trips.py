@@ -6,8 +6,7 @@ answers every call or raises `StoreError` within its time limit.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from adsum.adapters.redis.link import Command, Refused
 from adsum.adapters.redis.scripts import Script, keys_of
@@ -21,8 +20,7 @@ ELSEWHERE = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MASTERDOWN"
 MAX_TEXT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A script for one partition, or with a name instead a plain command on one of its keys (an index).
 
     With `keys` of its own it is for these instead.
@@ -58,18 +56,39 @@ class Trips:
         A call that found its partition elsewhere, or whose connection was lost, goes once
         more: every call may be repeated without harm.
         """
+        if not calls:
+            return []
+        started = asyncio.get_running_loop().time()
+        answers = await self._ask_at_once(calls)
+        if answers is not None and not any(isinstance(answer, Exception) for answer in answers):
+            return answers
         try:
-            async with asyncio.timeout(self._limit_s):
-                answers = await self._run(calls)
-                failed = [i for i, answer in enumerate(answers) if _may_be_elsewhere(answer)]
+            async with asyncio.timeout_at(started + self._limit_s):
+                if answers is None:
+                    answers = await self._run(calls)
+                failed = [i for i, answer in enumerate(answers) if _is_to_go_again(answer)]
                 if failed:
-                    await self._servers.refresh()
+                    if any(_may_be_elsewhere(answers[i]) for i in failed):
+                        await self._servers.refresh()
                     again = await self._run([calls[i] for i in failed])
                     for i, answer in zip(failed, again, strict=True):
                         answers[i] = answer
         except TimeoutError:
             raise StoreError(f"the store did not answer within {self._limit_s:g} s") from None
         return [_as_ours(answer) if isinstance(answer, Exception) else answer for answer in answers]
+
+    async def _ask_at_once(self, calls: Sequence[Call]) -> list[Any] | None:
+        """The answers of the one connection that leads to all partitions, None if there is no such now.
+
+        Nearly every trip is of this kind, and needs no time limit but the connection's own.
+        """
+        link = self._servers.link
+        if link is None:
+            return None
+        try:
+            return await link.run([self._command(call) for call in calls])
+        except StoreError as error:
+            return [error] * len(calls)
 
     async def _run(self, calls: Sequence[Call]) -> list[Any]:
         places = await self._servers.of({call.partition for call in calls})
@@ -121,6 +140,10 @@ def _is_refused(answer: object, *codes: str) -> bool:
 
 def _may_be_elsewhere(answer: object) -> bool:
     return isinstance(answer, StoreError) or _is_refused(answer, *ELSEWHERE)
+
+
+def _is_to_go_again(answer: object) -> bool:
+    return _may_be_elsewhere(answer) or _is_refused(answer, "NOSCRIPT")
 
 
 def _as_ours(error: Exception) -> StoreError:

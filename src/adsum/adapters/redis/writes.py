@@ -115,7 +115,7 @@ class _Gathering:
         for done, partitions in self._callers:
             if done.done():
                 continue
-            failed = [failures[partition] for partition in sorted(partitions & failures.keys())]
+            failed = failures and [failures[partition] for partition in sorted(partitions & failures.keys())]
             if failed:
                 done.set_exception(failed[0])
             else:

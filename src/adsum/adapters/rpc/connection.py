@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from math import inf
 from typing import Any, cast
 
 from adsum.adapters.rpc.method import Begun, Desk, Streaming, Unary, as_refusal
@@ -40,15 +41,16 @@ class _Body:
 
 
 class _Running:
-    """A call under way in a task. Of a streaming one: its `requests`, and `taken` while an answer waits to be sent."""
+    """A call under way in a task, until a time of the loop at most.
 
-    __slots__ = ("requests", "taken", "task", "timer")
+    Of a streaming one: its `requests`, and `taken` while an answer waits to be sent.
+    """
 
-    def __init__(
-        self, task: "asyncio.Task[None]", timer: asyncio.TimerHandle | None, requests: Requests | None
-    ) -> None:
+    __slots__ = ("deadline", "requests", "taken", "task")
+
+    def __init__(self, task: "asyncio.Task[None]", deadline: float, requests: Requests | None) -> None:
         self.task = task
-        self.timer = timer
+        self.deadline = deadline
         self.requests = requests
         self.taken: asyncio.Future[None] | None = None
 
@@ -110,6 +112,7 @@ class Connection(asyncio.Protocol):
     def tick(self) -> None:
         """To be called once a second."""
         self._http.calm()
+        self._end_late_calls()
         if self._transport is None or (self._http.greeted and not self._transport.is_closing()):
             self._ticks = 0
             return
@@ -193,16 +196,16 @@ class Connection(asyncio.Protocol):
         assert isinstance(method, Unary)
         try:
             message = rpc.read_message(data, self._desk.limits.max_request_bytes, gzip=head.gzip)
+            timeout_s = rpc.timeout_of(stream.fields)
             self._desk.check_calls()
-            answering: Awaitable[bytes] = method.answer(message, head)
-            if method.prompt:
-                answering = Begun(cast("Coroutine[Any, Any, bytes]", answering))
+            answering = method.answer(message, stream.fields)
+            begun = Begun(answering, answering.send(None)) if method.prompt else answering
         except StopIteration as done:
             self._sender.answer(stream, rpc.OPENING, rpc.write_message(done.value), rpc.OK_TRAILERS)
         except Exception as error:  # noqa: BLE001 - the last line of defence
             self._refuse(stream, as_refusal(error, head))
         else:
-            self._run(stream, self._finish(stream, answering))
+            self._run(stream, self._finish(stream, begun), timeout_s)
 
     async def _finish(self, stream: Stream[CallHead], answering: Awaitable[bytes]) -> None:
         try:
@@ -220,17 +223,18 @@ class Connection(asyncio.Protocol):
     def _begin_streaming(self, stream: Stream[CallHead], method: Streaming, *, ended: bool) -> None:
         requests = Requests(gzip=stream.head.gzip)
         try:
+            timeout_s = rpc.timeout_of(stream.fields)
             self._desk.check_calls()
             requests.feed(b"", ended=ended)
         except RpcRefused as refused:
             self._refuse(stream, refused)
         else:
-            self._run(stream, self._answer_all(stream, method, requests), requests)
+            self._run(stream, self._answer_all(stream, method, requests), timeout_s, requests)
 
     async def _answer_all(self, stream: Stream[CallHead], method: Streaming, requests: Requests) -> None:
         begun = False
         try:
-            async with aclosing(method.answers(requests, stream.head)) as answers:
+            async with aclosing(method.answers(requests, stream.fields)) as answers:
                 async for answer in answers:
                     if not begun:
                         self._sender.open(stream, rpc.OPENING)
@@ -255,11 +259,16 @@ class Connection(asyncio.Protocol):
 
     # All calls
 
-    def _run(self, stream: Stream[CallHead], work: Coroutine[Any, Any, None], requests: Requests | None = None) -> None:
-        """Have a task do it, within the call's deadline."""
-        timeout_s = stream.head.timeout_s
-        timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._expire, stream)
-        stream.owner = _Running(self._loop.create_task(work), timer, requests)
+    def _run(
+        self,
+        stream: Stream[CallHead],
+        work: Coroutine[Any, Any, None],
+        timeout_s: float | None,
+        requests: Requests | None = None,
+    ) -> None:
+        """Have a task do it, within the call's time or up to a tick longer."""
+        deadline = inf if timeout_s is None else self._loop.time() + timeout_s
+        stream.owner = _Running(self._loop.create_task(work), deadline, requests)
         self._desk.calls += 1
 
     def _release(self, stream: Stream[CallHead]) -> object:
@@ -267,15 +276,17 @@ class Connection(asyncio.Protocol):
         owner, stream.owner = stream.owner, None
         if isinstance(owner, _Running):
             self._desk.calls -= 1
-            if owner.timer is not None:
-                owner.timer.cancel()
         elif isinstance(owner, _Body):
             self._desk.let_go(len(owner.data))
         return owner
 
-    def _expire(self, stream: Stream[CallHead]) -> None:
-        self._cancel(stream, RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
-        self._flush_soon()
+    def _end_late_calls(self) -> None:
+        # The client does so itself, in time. A timer for each call would only serve one that has gone.
+        now = self._loop.time()
+        for stream in list(self._sender.streams.values()):
+            if isinstance(stream.owner, _Running) and stream.owner.deadline <= now:
+                self._cancel(stream, RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
+                self._flush_soon()
 
     def _cancel(self, stream: Stream[CallHead], refused: RpcRefused) -> None:
         """End a call that may be under way."""

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
 
 from adsum.adapters.rpc.method import Method, Streaming, Unary
-from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+from adsum.wire.rpc import Metadata, RpcRefused, StatusCode
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["Health"].full_name
 OVERALL = ""
@@ -53,13 +53,13 @@ class Health:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _check(self, body: bytes, _head: CallHead) -> bytes:
+    async def _check(self, body: bytes, _metadata: Metadata) -> bytes:
         """The present state; NOT_FOUND for a service unknown here."""
         if _service(body) not in self._services:
             raise RpcRefused(StatusCode.NOT_FOUND, "unknown service")
         return HealthCheckResponse(status=self._status).SerializeToString()
 
-    async def _watch(self, requests: AsyncIterator[bytes], _head: CallHead) -> AsyncGenerator[bytes, None]:
+    async def _watch(self, requests: AsyncIterator[bytes], _metadata: Metadata) -> AsyncGenerator[bytes, None]:
         """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here.
 
         RESOURCE_EXHAUSTED beyond `MAX_WATCHES`.

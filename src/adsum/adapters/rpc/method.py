@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Any
 
-from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+from adsum.wire.rpc import CallHead, Metadata, RpcRefused, StatusCode
 
 WHOLE_REQUESTS = 16
 """How many requests of the greatest size may be there in part, on all connections, before more are refused."""
@@ -21,7 +21,7 @@ class Unary:
     wait; so it must not ask for the current task (as `asyncio.timeout` does) before that.
     """
 
-    answer: Callable[[bytes, CallHead], Coroutine[Any, Any, bytes]]
+    answer: Callable[[bytes, Metadata], Coroutine[Any, Any, bytes]]
     prompt: bool = False
 
 
@@ -29,7 +29,7 @@ class Unary:
 class Streaming:
     """Any number of requests and answers. `answers` raises `RpcRefused` to end otherwise."""
 
-    answers: Callable[[AsyncIterator[bytes], CallHead], AsyncGenerator[bytes, None]]
+    answers: Callable[[AsyncIterator[bytes], Metadata], AsyncGenerator[bytes, None]]
 
 
 Method = Unary | Streaming
@@ -73,12 +73,13 @@ class Desk:
 
 
 class Begun(Awaitable[bytes]):
-    """A coroutine that was begun outside of a task: awaiting this goes on where it began to wait."""
+    """A coroutine that was begun outside of a task, and what it waits for: awaiting this goes on from there."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, bytes]) -> None:
-        """Begin; raises `StopIteration` with the answer if that was all."""
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, bytes], waits_for: object) -> None:
         self._coroutine = coroutine
-        self._waits_for = coroutine.send(None)
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, bytes]:
         coroutine, waits_for = self._coroutine, self._waits_for

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from adsum.adapters.rpc.method import Method, Streaming
 from adsum.proto import user_pb2
-from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+from adsum.wire.rpc import Metadata, RpcRefused, StatusCode
 
 FILES: tuple[Any, ...] = (user_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)
 """Where the services are described."""
@@ -30,7 +30,7 @@ def methods() -> dict[str, Method]:
     }
 
 
-async def _answers(requests: AsyncIterator[bytes], _head: CallHead) -> AsyncGenerator[bytes, None]:
+async def _answers(requests: AsyncIterator[bytes], _metadata: Metadata) -> AsyncGenerator[bytes, None]:
     async for body in requests:
         try:
             request = pb.ServerReflectionRequest.FromString(body)

@@ -8,7 +8,7 @@ in the metrics.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
@@ -18,12 +18,12 @@ from google.protobuf.message import DecodeError, Message
 from adsum.adapters.rpc.method import Method, Unary
 from adsum.adapters.rpc.status import OperationIdMissing, refusal
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, PermissionDenied, TokenMalformed
-from adsum.domain.presence import Cause
+from adsum.domain.presence import Cause, Status
 from adsum.ports import Authenticator, Meter
 from adsum.proto import user_pb2 as pb
 from adsum.service.presence import OnlineEdit, Presence
-from adsum.wire.protobuf import encode_status_list
-from adsum.wire.rpc import CallHead
+from adsum.wire.protobuf import encode_statuses
+from adsum.wire.rpc import Metadata, text_of
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["user"].full_name
 
@@ -85,17 +85,17 @@ class UserService:
         """One method on the wire's bytes: admit, decode, work, encode, count, and answer any error."""
         name = request_type.DESCRIPTOR.name.removesuffix("Req")
 
-        async def call(body: bytes, head: CallHead) -> bytes:
+        async def call(body: bytes, metadata: Metadata) -> bytes:
             started = perf_counter()
             outcome = "ok"
             try:
-                self._admit(head)
+                self._admit(metadata)
                 return await work(_decode(request_type, body))
             except asyncio.CancelledError:
                 outcome = "Cancelled"
                 raise
             except Exception as caught:  # noqa: BLE001 - the last line of defence: nothing inside may leak
-                error = _public(caught, name, head)
+                error = _public(caught, name, metadata)
                 outcome = error.name
                 raise refusal(error) from None
             finally:
@@ -103,11 +103,11 @@ class UserService:
 
         return f"/{SERVICE_NAME}/{name}", Unary(call, prompt)
 
-    def _admit(self, head: CallHead) -> None:
-        if OPERATION_ID_KEY not in head.fields:
+    def _admit(self, metadata: Metadata) -> None:
+        if OPERATION_ID_KEY not in metadata:
             raise OperationIdMissing
         if self._gate is not None:
-            self._gate.check(head.text(TOKEN_KEY))
+            self._gate.check(text_of(metadata, TOKEN_KEY))
 
     async def _set_user_status(self, request: pb.setUserStatusReq) -> bytes:
         cause = Cause(request.connID, request.isBackground)
@@ -124,18 +124,18 @@ class UserService:
         known = self._presence.known_entries(user_ids)
         if known is not None:
             return known
-        answer = await self._presence.statuses(user_ids)
-        return encode_status_list(answer.statuses)
+        answer = await self._presence.query(user_ids)
+        return encode_statuses(map(str.encode, user_ids), answer.masks)
 
     async def _get_all_online_users(self, request: pb.getAllOnlineUsersReq) -> bytes:
         page = await self._presence.online_page(request.cursor)
-        return encode_status_list(page.users, page.next_cursor)
+        return encode_statuses(page.names, page.masks, page.next_cursor)
 
     async def _subscribe_or_cancel(self, request: pb.subscribeOrCancelUsersStatusReq) -> bytes:
         user_ids = list(request.userIDs)
         if request.genre == SUBSCRIBE:
             statuses = await self._presence.subscribe(request.userID, user_ids)
-            return encode_status_list(statuses)
+            return _encode(statuses)
         if request.genre == CANCEL:
             await self._presence.cancel(request.userID, user_ids)
             return b""
@@ -143,7 +143,11 @@ class UserService:
 
     async def _get_subscribed(self, request: pb.getSubscribeUsersStatusReq) -> bytes:
         statuses = await self._presence.subscriptions(request.userID)
-        return encode_status_list(statuses)
+        return _encode(statuses)
+
+
+def _encode(statuses: Sequence[Status]) -> bytes:
+    return encode_statuses((user_id.encode() for user_id, _ in statuses), (mask for _, mask in statuses))
 
 
 def _decode(request_type: type[RequestT], body: bytes) -> RequestT:
@@ -153,9 +157,9 @@ def _decode(request_type: type[RequestT], body: bytes) -> RequestT:
         raise ArgumentError(f"the request is not a valid {request_type.DESCRIPTOR.full_name}") from None
 
 
-def _public(caught: Exception, method: str, head: CallHead) -> AdsumError:
+def _public(caught: Exception, method: str, metadata: Metadata) -> AdsumError:
     """The error to show a caller; an unforeseen one goes to the log instead."""
     if isinstance(caught, AdsumError):
         return caught
-    _log.error("%s failed, operation ID %.100r", method, head.text(OPERATION_ID_KEY), exc_info=caught)
+    _log.error("%s failed, operation ID %.100r", method, text_of(metadata, OPERATION_ID_KEY), exc_info=caught)
     return InternalError("the service failed; its log has the reason under this operation ID")

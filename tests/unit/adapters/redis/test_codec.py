@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adsum.adapters.redis.codec import format_version, join_mask, parse_version, read_record, record_names, split_mask
+from adsum.adapters.redis.codec import format_version, join_mask, parse_version, read_record, split_mask
 
 MASKS = st.integers(0, (1 << 62) - 1).map(lambda mask: mask << 1)
 """Of platform IDs 1 to 62."""
@@ -35,7 +35,7 @@ def test_versions_are_in_the_order_of_entries(pairs: list[tuple[int, int]]) -> N
 
 @given(st.dictionaries(st.one_of(st.just("t"), st.integers(1, 99).map(str)), MASKS.filter(bool), max_size=5))
 def test_a_record_is_the_union_of_its_holds(holds: dict[str, int]) -> None:
-    """Whoever the holders are; and each of them is found in it."""
+    """Whoever the holders are."""
     parts, union = [], 0
     for holder, mask in holds.items():
         low, high = split_mask(mask)
@@ -43,5 +43,3 @@ def test_a_record_is_the_union_of_its_holds(holds: dict[str, int]) -> None:
         union |= mask
     record = ",".join(parts).encode()
     assert read_record(record or None) == union
-    if record:
-        assert all(record_names(record, holder.encode()) == (holder in holds) for holder in [*holds, "100", "1", "t"])

@@ -124,6 +124,14 @@ async def test_a_deadline_ends_the_call_on_both_sides(channel: grpc.aio.Channel,
     await asyncio.wait_for(waiting.cancelled.wait(), 10)
 
 
+async def test_a_call_is_ended_for_a_client_that_forgets_its_deadline(port: int, waiting: Waiting) -> None:
+    raw = await Raw.connect(port)
+    await raw.call("getUserStatus", GET_ANN, {"grpc_timeout": b"1m"})
+    assert b"\x0bgrpc-status\x014" in await status_of(raw)
+    await waiting.cancelled.wait()
+    raw.writer.close()
+
+
 async def test_a_call_taken_back_is_cancelled(channel: grpc.aio.Channel, waiting: Waiting, server: RpcServer) -> None:
     call = get(channel)(GET_ANN, metadata=METADATA)
     pending = asyncio.ensure_future(call)

@@ -10,7 +10,7 @@
 local live, me = {}, nil
 local now, leases = now_ms(), redis.call('HGETALL', KEYS[5])
 for i = 1, #leases, 2 do
-  local number, ends_ms = string.match(leases[i + 1], '^(%d+):(%d+)$')
+  local number, ends_ms = string.match(leases[i + 1], '^(%d+):(-?%d+)$')
   if tonumber(ends_ms) > now then
     live[number] = true
     if leases[i] == ARGV[2] then me = number end

@@ -6,7 +6,7 @@
 --                    l (unix ms of the last logins told), s (unix ms of the last look at leases)
 --       3 feed       stream: one entry a change of the version
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
---       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends>"
+--       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
 --       6 lanes      hash: "<holder number>:<lane>" -> last sequence number
 --       7 channel    where entries are published (sharded)
 --
@@ -25,6 +25,12 @@ end
 local function lives(holder)
   local ends_ms = string.match(redis.call('HGET', KEYS[5], holder) or '', ':(%d+)$')
   return ends_ms ~= nil and tonumber(ends_ms) > now_ms()
+end
+
+-- Whether the lease of the holder of this number was ended, and so can't be renewed.
+local function has_ended(holder, number)
+  local its_number, ends_ms = string.match(redis.call('HGET', KEYS[5], holder) or '', '^(%d+):(-?%d+)$')
+  return its_number == number and tonumber(ends_ms) <= 0
 end
 
 local function lease_lost()

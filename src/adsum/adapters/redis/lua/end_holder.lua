@@ -5,7 +5,7 @@
 -- or its lease has not ended: then a replica took over that knows nothing of the end.
 
 if ARGV[5] ~= '' and not lives(ARGV[5]) then return lease_lost() end
-if redis.call('HGET', KEYS[5], ARGV[3]) ~= ARGV[4] .. ':0' then return 0 end
+if not has_ended(ARGV[3], ARGV[4]) then return 0 end
 read_all(ARGV, 6, 1)
 for _, user in ipairs(order) do
   hold(touched[user], ARGV[4], 0, 0)

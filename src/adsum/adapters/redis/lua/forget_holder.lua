@@ -1,6 +1,7 @@
--- Forgets a holder whose holds are removed.
+-- Forgets a holder whose holds are removed, if its lease was ended in this past.
 -- ARGV  1 holder  2 its number
 
+if not has_ended(ARGV[1], ARGV[2]) then return 0 end
 redis.call('HDEL', KEYS[5], ARGV[1])
 for _, lane in ipairs(redis.call('HKEYS', KEYS[6])) do
   if string.sub(lane, 1, #ARGV[2] + 1) == ARGV[2] .. ':' then redis.call('HDEL', KEYS[6], lane) end
