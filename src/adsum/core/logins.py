@@ -7,6 +7,10 @@ the store has not told yet waits for it, and what was heard meanwhile is judged 
 
 Invariant: of two connections that the policy does not allow side by side, on whatever
 gateways, the one that logged in later stays, once both gateways have heard of both.
+
+Two rules make that hold whatever is lost or late: the times told of one login only grow
+(after a write with an unknown outcome it counts as made now), and an ended token ends
+whoever shows it, and is never judged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +21,15 @@ from adsum.core.revoked import Revoked
 from adsum.core.session import Session
 from adsum.domain.login import LoginPolicy, kicked_platforms, kicks
 from adsum.domain.platforms import PlatformRegistry
-from adsum.domain.presence import Cause, HoldState, Login, OwnLogin
+from adsum.domain.presence import Cause, EndedToken, HoldState, Login, OwnLogin
 
 
 class Verdict(NamedTuple):
-    """Connections that a login elsewhere ends, and those that came after it; sets, kept in order."""
+    """Connections that a login elsewhere ends, and users whom it missed something of; sets, kept in order."""
 
     ended: dict[Session, None]
-    newer: dict[Session, None]
+    again: dict[str, None]
+    """Users to be told of again."""
 
 
 class LoginLedger:
@@ -40,14 +45,16 @@ class LoginLedger:
         self._untold_ends: dict[str, dict[str, None]] = {}
         self._ended = Revoked()
 
-    def state(self, user_id: str, cause: Cause, now_ms: int) -> HoldState:
-        """What the store must be told of a user; `now_ms` by the clock of `Session.opened_ms`."""
+    def tell(self, user_id: str, cause: Cause, now_ms: int) -> HoldState:
+        """What the store is told of a user, before `written` or `failed`; `now_ms` by the clock of `opened_ms`."""
         mask = self.registry.mask(user_id)
         if self._policy is LoginPolicy.KICK_NOBODY:
             return HoldState(user_id, mask, cause)
-        logins = tuple(
-            self._own_login(session, now_ms) for session in self.registry.sessions(user_id) if not session.login_told
-        )
+        untold = [session for session in self.registry.sessions(user_id) if not session.login_told]
+        logins = tuple(self._own_login(session, now_ms) for session in untold)
+        for session in untold:
+            # Already now: whoever is heard of while the write is under way may undo it.
+            session.login_told = True
         return HoldState(user_id, mask, cause, logins, tuple(self._untold_ends.get(user_id, ())))
 
     def written(self, states: Sequence[HoldState], told_ms: Mapping[str, int]) -> Verdict:
@@ -60,16 +67,28 @@ class LoginLedger:
             return verdict
         for state in states:
             self._forget_told(state)
-            if state.logins:
-                self._note_times(state, told_ms.get(state.user_id))
+            self._note_times(state, told_ms.get(state.user_id))
             for login in self._heard.pop(state.user_id, {}).values():
                 self._judge(login, verdict)
         return verdict
 
+    def failed(self, states: Iterable[HoldState]) -> None:
+        """A write of these states failed; the store may or may not have them, or have them yet."""
+        for state in states:
+            for session in self.registry.sessions(state.user_id) if state.logins else ():
+                session.login_told = False
+                # Also where it came after: it may have ended one of those told.
+                session.login_tried = not session.login_ms
+
     def heard(self, login: Login) -> Verdict:
         """A login on another gateway, or one of ours coming round."""
         verdict = Verdict({}, {})
-        self._judge(login, verdict)
+        if self.is_ended(bytes.fromhex(login.token)):
+            # Who let it in has missed that.
+            self._untold_ends.setdefault(login.user_id, {})[login.token] = None
+            verdict.again[login.user_id] = None
+        else:
+            self._judge(login, verdict)
         return verdict
 
     def _judge(self, login: Login, verdict: Verdict) -> None:
@@ -83,7 +102,7 @@ class LoginLedger:
                 verdict.ended[session] = None
             else:
                 session.login_told = False
-                verdict.newer[session] = None
+                verdict.again[session.user_id] = None
 
     def tell_again(self, sessions: Iterable[Session]) -> None:
         """The store, or another gateway, may not know of these logins: they go with the next writes."""
@@ -92,12 +111,14 @@ class LoginLedger:
 
     def end(self, session: Session) -> None:
         """A login ended this connection: its token opens no other, here or, once told, elsewhere."""
-        self._ended.add(session.identity.digest)
-        self._untold_ends.setdefault(session.user_id, {})[_token(session)] = None
+        if not self.is_ended(session.identity.digest):
+            self._ended.add(session.identity.digest)
+            self._untold_ends.setdefault(session.user_id, {})[_token(session)] = None
 
-    def end_token(self, token: str) -> None:
-        """A login elsewhere ended this token (its digest in hex)."""
-        self._ended.add(bytes.fromhex(token))
+    def ended_elsewhere(self, ended: EndedToken) -> list[Session]:
+        """A login elsewhere ended this token; the connections here that showed it before that was known."""
+        self._ended.add(bytes.fromhex(ended.token))
+        return [session for session in self.registry.sessions(ended.user_id) if _token(session) == ended.token]
 
     def is_ended(self, digest: bytes) -> bool:
         """Whether a login ended the token of this digest."""
@@ -109,7 +130,7 @@ class LoginLedger:
             platform_id,
             _token(session),
             self._kicked[platform_id],
-            now_ms - session.opened_ms,
+            0 if session.login_tried else now_ms - session.opened_ms,
             session.login_after_ms,
             session.login_ms,
         )
@@ -127,18 +148,18 @@ class LoginLedger:
 
     def _note_times(self, state: HoldState, told_ms: int | None) -> None:
         """`told_ms` is None where the answer with it was lost: new logins then have to be told again."""
-        told = {
-            (login.platform_id, login.token): login.when(told_ms or 0)
-            for login in state.logins
-            if login.at_ms or told_ms is not None
-        }
+        if told_ms is None and any(not login.at_ms for login in state.logins):
+            self.failed((state,))
+            return
+        told = {(login.platform_id, login.token): login.when(told_ms or 0) for login in state.logins}
         latest_ms = max(told.values(), default=0)
         for session in self.registry.sessions(state.user_id):
+            if session.login_ms:
+                continue
             at_ms = told.get((session.platform.id, _token(session)))
             if at_ms is not None:
-                session.login_ms = session.login_ms or at_ms
-                session.login_told = True
-            elif not session.login_ms:
+                session.login_ms = at_ms
+            else:
                 # It came while the write was under way, and may have ended one of those told.
                 session.login_after_ms = max(session.login_after_ms, latest_ms)
 

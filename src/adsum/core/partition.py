@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from adsum.domain.platforms import ids_of
-from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState, Login, Reading, TimedEdit
+from adsum.domain.presence import Cause, Change, EndedToken, FeedEntry, HoldBatch, HoldState, Login, Reading, TimedEdit
 
 BUCKETS = 256
 """Buckets a partition lists its users in: 16 partitions of 256 keep a page near 250 users at 1 million online."""
@@ -76,6 +76,7 @@ class Partition:
         self._most_kept = history
         self._kept = 0
         self._latest_ms = 0
+        self._ahead_ms = 0
         self._lanes: dict[str, dict[int, int]] = {}
         # (user, platform) -> deadline. Every deadline is set the same time ahead, so
         # the order of setting is the order of ending.
@@ -90,8 +91,10 @@ class Partition:
         if batch.seq <= lanes.get(batch.lane, 0):
             return Written(None, {})
         lanes[batch.lane] = batch.seq
-        self._latest_ms = max(self._latest_ms, now_ms)
-        changes, told, logins, ended = _Changes(), dict[str, int](), list[Login](), list[str]()
+        # Where the clock stepped back, time runs on from where it was: logins must not seem older.
+        self._ahead_ms = max(self._ahead_ms, self._latest_ms - now_ms)
+        self._latest_ms = now_ms + self._ahead_ms
+        changes, told, logins, ended = _Changes(), dict[str, int](), list[Login](), list[EndedToken]()
         for state in states:
             record = self._open(state.user_id)
             if state.mask:
@@ -104,7 +107,7 @@ class Partition:
                 if any(mask & login.kicked for holder, mask in record.holds.items() if holder != batch.holder):
                     at_ms = login.when(self._latest_ms)
                     logins.append(Login(state.user_id, login.platform_id, login.token, at_ms))
-            ended += state.ended_tokens
+            ended += [EndedToken(state.user_id, token) for token in state.ended_tokens]
             self._settle(state.user_id, record, state.cause, changes)
         return Written(self._publish(batch.op_id, changes, tuple(logins), tuple(ended)), told)
 
@@ -202,7 +205,7 @@ class Partition:
         changes.add(user_id, before, after, cause)
 
     def _publish(
-        self, op_id: str, changes: "_Changes", logins: tuple[Login, ...] = (), ended_tokens: tuple[str, ...] = ()
+        self, op_id: str, changes: "_Changes", logins: tuple[Login, ...] = (), ended_tokens: tuple[EndedToken, ...] = ()
     ) -> FeedEntry | None:
         merged = changes.merged()
         if not (merged or logins or ended_tokens):

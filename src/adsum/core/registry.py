@@ -35,6 +35,7 @@ class Registry:
         for session in kicked:
             self.remove(session)
             newcomer.login_after_ms = max(newcomer.login_after_ms, session.login_ms, session.login_after_ms)
+            newcomer.login_tried = newcomer.login_tried or session.login_tried
         self._users.setdefault(newcomer.user_id, []).append(newcomer)
         self._count += 1
         return kicked

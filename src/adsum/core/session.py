@@ -72,7 +72,8 @@ class Session:
     are None while empty, because most connections of a large service have neither.
     `questions` about users are under way to the store. `opened_ms` is by this process's
     clock, `login_ms` by the store's, 0 before the store told; `login_after_ms` is that of the
-    latest login this one ended here; `login_told` says whether the store knows of this one.
+    latest login this one ended here; `login_told` says whether the store knows of this one or is being
+    told, `login_tried` whether it may know it by another time.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Session:
         "login_after_ms",
         "login_ms",
         "login_told",
+        "login_tried",
         "opened_ms",
         "owed",
         "phase",
@@ -115,6 +117,7 @@ class Session:
         self.login_ms = 0
         self.login_after_ms = 0
         self.login_told = False
+        self.login_tried = False
         self.watching: dict[str, None] | None = None
         self.owed: dict[str, None] | None = None
 

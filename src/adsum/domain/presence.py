@@ -34,6 +34,13 @@ class Login(NamedTuple):
     at_ms: int
 
 
+class EndedToken(NamedTuple):
+    """A digest (hex) of a user's token that a login ended."""
+
+    user_id: str
+    token: str
+
+
 class OwnLogin(NamedTuple):
     """A login as its gateway tells the store of it.
 
@@ -121,7 +128,7 @@ class FeedEntry(NamedTuple):
     op_id: str
     changes: tuple[Change, ...]
     logins: tuple[Login, ...] = ()
-    ended_tokens: tuple[str, ...] = ()
+    ended_tokens: tuple[EndedToken, ...] = ()
 
 
 class Reading(NamedTuple):

@@ -89,7 +89,7 @@ class Flusher:
 
     async def _step(self, lane: int) -> None:
         now_ms = self._clock.monotonic_ms()
-        flight = self._writer.take(lane, now_ms, self._ledger.state)
+        flight = self._writer.take(lane, now_ms, self._ledger.tell)
         if flight is None:
             await self._idle(lane, now_ms)
         else:
@@ -131,10 +131,13 @@ class Flusher:
             # What a former name wrote may be gone with it: all is told again under the present one.
             if flight.batch.holder == self._writer.holder:
                 self._written(flight.batch, told_ms)
+            else:
+                self._ledger.failed(flight.batch.states)
             self._calm.passed()
         else:
             self._calm.failed(error)
             self._writer.failed(lane, now_ms, self._jitter())
+            self._ledger.failed(flight.batch.states)
         waited_ms, took_ms = flight.taken_ms - flight.oldest_ms, now_ms - flight.taken_ms
         self._meter.batch(lane, len(flight.marks), waited_ms, took_ms, ok=error is None)
         # Under load one change after the other would be a trip each, which costs as much as two handshakes: so

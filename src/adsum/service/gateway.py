@@ -136,6 +136,9 @@ class Gateway:
         for other in kicked:
             self.kick(other)
         self._watching.connected(session)
+        # It may have been ended between the handshake's two halves.
+        if self._ledger.is_ended(session.identity.digest):
+            self.kick(session)
 
     def closed(self, session: Session) -> None:
         """The connection is gone, whoever ended it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from adsum.core.logins import LoginLedger, Verdict
 from adsum.core.partition import partition_of
 from adsum.core.session import Session
-from adsum.domain.presence import FeedEntry, HoldBatch
+from adsum.domain.presence import Cause, FeedEntry, HoldBatch
 from adsum.service.flusher import Flusher
 
 
@@ -31,8 +31,9 @@ class Logins:
 
     def on_feed(self, entry: FeedEntry) -> None:
         """Judge by what an entry tells of logins; a `FeedListener`."""
-        for token in entry.ended_tokens:
-            self._ledger.end_token(token)
+        for ended in entry.ended_tokens:
+            for session in self._ledger.ended_elsewhere(ended):
+                self._kick(session)
         for login in entry.logins:
             self._execute(self._ledger.heard(login))
 
@@ -55,5 +56,5 @@ class Logins:
     def _execute(self, verdict: Verdict) -> None:
         for session in verdict.ended:
             self._kick(session)
-        for session in verdict.newer:
-            self._flusher.changed(session.user_id, session.cause)
+        for user_id in verdict.again:
+            self._flusher.changed(user_id, Cause())

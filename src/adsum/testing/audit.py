@@ -19,7 +19,8 @@ What the design promises, precisely:
   nothing older than it has answered, or than what was set by a call that it has answered,
   unless the store has another past by then.
 - **Logins.** A connection is kicked only for a login that the policy does not allow beside
-  it and that was not clearly earlier; a store's clock that jumped is an excuse.
+  it and that was not clearly earlier; a store's clock that jumped is an excuse, and so is
+  a login whose write was given up: it counts as made when it was written at last.
 - **The relay's listeners hear a chain.** Each entry follows the last one, unless the
   partition was read anew in between.
 - **The copy** for other services is the store's state in the end.
@@ -173,7 +174,7 @@ class Audit:
         opened_s = connection.opened_s
         assert opened_s is not None
         if not self._clocks_run_true or any(
-            other.opened_s is not None and other.opened_s > opened_s - LATE_LOGIN_S
+            other.opened_s is not None and (other.opened_s > opened_s - LATE_LOGIN_S or _was_told_late(other))
             for other in logins
             if self._are_rivals(connection, other)
         ):
@@ -258,6 +259,11 @@ class Audit:
         if history is None:
             history = self._histories[user_id] = [START]
         return history
+
+
+def _was_told_late(connection: Connection) -> bool:
+    """Whether a login's write had an unknown outcome: it counts as made when it was written at last."""
+    return connection.session is not None and connection.session.login_tried
 
 
 def _changes(entry: FeedEntry) -> str:

@@ -12,7 +12,7 @@ from adsum.core.partition import Partition
 from adsum.core.registry import Registry
 from adsum.core.session import Session
 from adsum.domain.login import LoginPolicy
-from adsum.domain.presence import Cause, FeedEntry, HoldBatch, HoldState, Login
+from adsum.domain.presence import Cause, EndedToken, FeedEntry, HoldBatch, HoldState, Login
 from tests.support.sessions import PLATFORMS, make_session
 
 NODES = 3
@@ -32,7 +32,7 @@ def log_in(ledger: LoginLedger, token: str, platform_id: int = IOS_ID, opened_ms
 
 def tell(ledger: LoginLedger, told_ms: int, now_ms: int = 0) -> Verdict:
     """Write the user's present state, and take note of the answer."""
-    return ledger.written([ledger.state("u", Cause(), now_ms)], {"u": told_ms})
+    return ledger.written([ledger.tell("u", Cause(), now_ms)], {"u": told_ms})
 
 
 def elsewhere(token: str, at_ms: int, platform_id: int = IOS_ID) -> Login:
@@ -44,10 +44,10 @@ def test_a_later_login_elsewhere_ends_a_connection_and_an_earlier_one_does_not()
     ledger = make()
     session = log_in(ledger, "here")
     tell(ledger, told_ms=1_000)
-    assert ledger.state("u", Cause(), 0).logins == ()
+    assert ledger.tell("u", Cause(), 0).logins == ()
     earlier = ledger.heard(elsewhere("there", 999))
-    assert (list(earlier.ended), list(earlier.newer)) == ([], [session])
-    (again,) = ledger.state("u", Cause(), 0).logins
+    assert (list(earlier.ended), list(earlier.again)) == ([], ["u"])
+    (again,) = ledger.tell("u", Cause(), 0).logins
     assert again.at_ms == 1_000
     assert list(ledger.heard(elsewhere("there", 1_001)).ended) == [session]
 
@@ -67,7 +67,7 @@ def test_what_is_heard_before_ones_own_time_is_known_waits() -> None:
         session = log_in(ledger, "here")
         assert ledger.heard(elsewhere("there", at_ms)) == Verdict({}, {})
         verdict = tell(ledger, told_ms=1_000)
-        assert (session in verdict.ended, session in verdict.newer) == (ended, not ended)
+        assert (session in verdict.ended, "u" in verdict.again) == (ended, not ended)
 
 
 def test_the_same_token_and_other_platforms_are_spared() -> None:
@@ -92,20 +92,65 @@ def test_a_login_that_ended_another_here_is_after_it() -> None:
 def test_a_login_is_after_one_that_was_being_written_when_it_ended_it() -> None:
     ledger = make()
     log_in(ledger, "one")
-    flight = [ledger.state("u", Cause(), 0)]
+    flight = [ledger.tell("u", Cause(), 0)]
     two = log_in(ledger, "two")
     ledger.written(flight, {"u": 1_000})
     tell(ledger, told_ms=990)
     assert two.login_ms == 1_001
 
 
-def test_a_login_whose_answer_was_lost_is_told_again() -> None:
-    """The second answer to a write that went twice has no times."""
+@pytest.mark.parametrize("lost", ["the answer", "the times"])
+def test_a_login_with_an_unknown_outcome_is_told_again_as_made_now(lost: str) -> None:
+    """It may be known by any time up to now, and the times told of one login only grow.
+
+    (The second answer to a write that went twice has no times.)
+    """
+    ledger = make()
+    session = log_in(ledger, "here", opened_ms=1_000)
+    state = ledger.tell("u", Cause(), 1_500)
+    assert ledger.tell("u", Cause(), 1_500).logins == (), "it is being told"
+    if lost == "the answer":
+        ledger.failed([state])
+    else:
+        ledger.written([state], {})
+    assert session.login_ms == 0
+    (again,) = ledger.tell("u", Cause(), 2_000).logins
+    assert (state.logins[0].age_ms, again.age_ms) == (500, 0)
+
+
+def test_who_ends_a_login_with_an_unknown_outcome_is_after_it() -> None:
+    """Whether it came before that was known or after."""
+    ledger = make()
+    log_in(ledger, "one")
+    state = ledger.tell("u", Cause(), 0)
+    log_in(ledger, "two")
+    ledger.failed([state])
+    log_in(ledger, "three", opened_ms=10)
+    (login,) = ledger.tell("u", Cause(), 500).logins
+    assert login.token == b"three".hex()
+    assert login.age_ms == 0
+
+
+def test_one_who_is_newer_while_told_again_is_told_once_more() -> None:
+    """What was on its way when the older login was heard of may have been told to nobody."""
     ledger = make()
     session = log_in(ledger, "here")
-    ledger.written([ledger.state("u", Cause(), 0)], {})
-    assert session.login_ms == 0
-    assert len(ledger.state("u", Cause(), 0).logins) == 1
+    tell(ledger, told_ms=1_000)
+    ledger.tell_again([session])
+    state = ledger.tell("u", Cause(), 0)
+    ledger.heard(elsewhere("there", 999))
+    ledger.written([state], {})
+    assert len(ledger.tell("u", Cause(), 0).logins) == 1
+
+
+def test_an_ended_token_is_never_judged() -> None:
+    """Its login, heard of late or made where that was not known, ends nobody; who let it in is told of the end."""
+    ledger = make()
+    log_in(ledger, "here")
+    tell(ledger, told_ms=1_000)
+    ledger.ended_elsewhere(EndedToken("u", b"there".hex()))
+    assert ledger.heard(elsewhere("there", 2_000)) == Verdict({}, {"u": None})
+    assert ledger.tell("u", Cause(), 0).ended_tokens == (b"there".hex(),)
 
 
 def test_ended_tokens_are_told_until_the_store_has_them() -> None:
@@ -114,19 +159,23 @@ def test_ended_tokens_are_told_until_the_store_has_them() -> None:
     session = log_in(ledger, "here")
     ledger.end(session)
     assert ledger.is_ended(b"here")
-    state = ledger.state("u", Cause(), 0)
+    state = ledger.tell("u", Cause(), 0)
     assert state.ended_tokens == (b"here".hex(),)
     ledger.written([state], {"u": 1_000})
-    assert ledger.state("u", Cause(), 0).ended_tokens == ()
+    assert ledger.tell("u", Cause(), 0).ended_tokens == ()
     other = make()
-    other.end_token(state.ended_tokens[0])
+    there = log_in(other, "here")
+    log_in(other, "there", ANDROID_ID)
+    assert other.ended_elsewhere(EndedToken("u", state.ended_tokens[0])) == [there], "who shows it is ended too"
     assert other.is_ended(b"here")
+    other.end(there)
+    assert other.tell("u", Cause(), 0).ended_tokens == (), "everybody has heard of it"
 
 
 def test_without_a_policy_nothing_is_told() -> None:
     ledger = make(LoginPolicy.KICK_NOBODY)
     log_in(ledger, "here")
-    assert ledger.state("u", Cause(), 0) == HoldState("u", 1 << IOS_ID)
+    assert ledger.tell("u", Cause(), 0) == HoldState("u", 1 << IOS_ID)
 
 
 class Node:
@@ -140,12 +189,14 @@ class Node:
         self.flight: HoldBatch | None = None
         self.answer: dict[str, int] | None = None
         self.feed: deque[FeedEntry] = deque()
+        self.late: list[HoldBatch] = []
+        """Writes that were given up and have not arrived."""
 
     def execute(self, verdict: Verdict) -> None:
         for session in verdict.ended:
             self.ledger.registry.remove(session)
             self.ledger.end(session)
-        self.dirty = self.dirty or bool(verdict.ended or verdict.newer)
+        self.dirty = self.dirty or bool(verdict.ended or verdict.again)
 
 
 class LoginsMachine(RuleBasedStateMachine):
@@ -176,19 +227,53 @@ class LoginsMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, NODES - 1))
     def write(self, index: int) -> None:
-        """The store takes the node's state; the answer is on its way."""
+        """The node sends its state."""
         node = self.nodes[index]
         if not node.dirty or node.flight is not None:
             return
         node.dirty = False
         node.seq += 1
-        state = node.ledger.state("u", Cause(), self.now_ms)
+        state = node.ledger.tell("u", Cause(), self.now_ms)
         node.flight = HoldBatch(node.name, 0, node.seq, f"op-{node.name}-{node.seq}", (state,))
-        written = self.store.write_holds(node.flight, node.flight.states, self.now_ms)
-        node.answer = written.told_ms
+
+    def land(self, batch: HoldBatch) -> dict[str, int]:
+        """The store takes a write."""
+        written = self.store.write_holds(batch, batch.states, self.now_ms)
         if written.entry is not None:
             for other in self.nodes:
                 other.feed.append(written.entry)
+        return written.told_ms
+
+    @rule(index=st.integers(0, NODES - 1))
+    def arrive(self, index: int) -> None:
+        """The write arrives; its answer is on its way."""
+        node = self.nodes[index]
+        if node.flight is not None and node.answer is None:
+            node.answer = self.land(node.flight)
+
+    @rule(index=st.integers(0, NODES - 1))
+    def give_up(self, index: int) -> None:
+        """The node waits no longer: the write may have landed, or does so later."""
+        node = self.nodes[index]
+        if node.flight is not None:
+            if node.answer is None:
+                node.late.append(node.flight)
+            node.ledger.failed(node.flight.states)
+            node.flight = node.answer = None
+            node.dirty = True
+
+    @rule(index=st.integers(0, NODES - 1))
+    def arrive_late(self, index: int) -> None:
+        node = self.nodes[index]
+        if node.late:
+            self.land(node.late.pop(0))
+
+    @rule(index=st.integers(0, NODES - 1))
+    def tell_again(self, index: int) -> None:
+        """As after a lost lease, or a part of the feed that is no longer kept."""
+        node = self.nodes[index]
+        node.ledger.tell_again(node.ledger.registry.sessions("u"))
+        node.dirty = True
 
     @rule(index=st.integers(0, NODES - 1))
     def hear_answer(self, index: int) -> None:
@@ -197,18 +282,25 @@ class LoginsMachine(RuleBasedStateMachine):
             flight, answer = node.flight, node.answer
             node.flight = node.answer = None
             node.execute(node.ledger.written(flight.states, answer))
+            if any(not login.at_ms for login in flight.states[0].logins) and not answer:
+                node.dirty = True
 
     @rule(index=st.integers(0, NODES - 1))
     def hear_feed(self, index: int) -> None:
         node = self.nodes[index]
         if node.feed:
-            for login in node.feed.popleft().logins:
+            entry = node.feed.popleft()
+            for ended in entry.ended_tokens:
+                node.execute(Verdict(dict.fromkeys(node.ledger.ended_elsewhere(ended)), {}))
+            for login in entry.logins:
                 node.execute(node.ledger.heard(login))
 
     def teardown(self) -> None:
         for _ in range(100):
             for index in range(NODES):
+                self.arrive_late(index)
                 self.write(index)
+                self.arrive(index)
                 self.hear_answer(index)
                 self.hear_feed(index)
         assert not any(node.dirty or node.flight or node.feed for node in self.nodes), "it comes to rest"

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from adsum.domain.presence import Cause, Change, FeedEntry, Login, TimedEdit
+from adsum.domain.presence import Cause, Change, EndedToken, FeedEntry, Login, TimedEdit
 
 HALF_BITS = 31
 HALF = (1 << HALF_BITS) - 1
@@ -20,6 +20,7 @@ SEQUENCE_BITS = 20
 NO_CAUSE = Cause()
 FIELDS_A_CHANGE = 7
 FIELDS_A_LOGIN = 4
+FIELDS_AN_END = 2
 
 pack = msgspec.msgpack.Encoder().encode
 """A list of texts and numbers, flat, as scripts unpack it: one argument costs far less than many."""
@@ -75,15 +76,14 @@ def format_version(version: int) -> str:
 
 def read_entry(partition: int, version: bytes, before: bytes, op_id: bytes, packed: bytes) -> FeedEntry:
     """A feed entry from its parts, as the stream and the channel carry them."""
-    flat, flat_logins, ended_tokens = _decode_told(packed)
+    flat, flat_logins, flat_ended = _decode_told(packed)
     if len(flat) == FIELDS_A_CHANGE:
         changes: tuple[Change, ...] = (_change(*flat),)
     else:
         changes = tuple(map(_change, *[iter(flat)] * FIELDS_A_CHANGE))
     logins = tuple(map(Login, *[iter(flat_logins)] * FIELDS_A_LOGIN)) if flat_logins else ()
-    return FeedEntry(
-        partition, parse_version(before), parse_version(version), op_id.decode(), changes, logins, ended_tokens
-    )
+    ended = tuple(map(EndedToken, *[iter(flat_ended)] * FIELDS_AN_END)) if flat_ended else ()
+    return FeedEntry(partition, parse_version(before), parse_version(version), op_id.decode(), changes, logins, ended)
 
 
 def read_message(partition: int, message: bytes) -> FeedEntry:

@@ -281,7 +281,8 @@ class _HoldPart:
             self.logins += (user_id, platform_id, token, *split_mask(kicked), *times)
             if not times[-1]:
                 self.new[user_id] = None
-        self.ended += ended_tokens
+        for token in ended_tokens:
+            self.ended += (user_id, token)
 
     def args(self) -> tuple[bytes, ...]:
         if self.logins or self.ended:

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 users      hash: user ID -> record
 --       2 state      hash: v (version), hid (last holder number), c<platform ID> (users on it),
---                    l (unix ms of the last logins told), s (unix ms of the last look at leases)
+--                    l (unix ms of the last logins told), o (ms that these are ahead of the clock), s (unix ms of the last look at leases)
 --       3 feed       stream: one entry a change of the version
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
 --       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
@@ -151,7 +151,8 @@ local function count_all(steps)
 end
 
 -- Writes the touched users, and publishes whose union of holds changed and, if given,
--- what is to be told of logins (flat: user ID, platform ID, token, unix ms) and ended tokens.
+-- what is to be told of logins (flat: user ID, platform ID, token, unix ms) and of ended
+-- tokens (flat: user ID, token).
 local function finish(op_id, history, logins, ended)
   local changes, steps, records, gone = {}, {}, {}, {}
   local n = 0

@@ -35,8 +35,11 @@ local function held_elsewhere(user, low, high)
   return false
 end
 
--- Also after a replica with a slower clock took over, logins must not seem older than those before.
-local now = math.max(now_ms(), tonumber(redis.call('HGET', KEYS[2], 'l') or 0))
+-- Where the clock stepped back, or a replica with a slower one took over, time runs on from
+-- where it was: logins must not seem older than those before, nor all of the same moment.
+local time, past = now_ms(), redis.call('HMGET', KEYS[2], 'l', 'o')
+local ahead = math.max(tonumber(past[2] or 0), tonumber(past[1] or 0) - time)
+local now = time + ahead
 local logins, ended = unpack(cmsgpack.unpack(ARGV[7]))
 local told = {}
 for i = 1, #logins, 8 do
@@ -47,6 +50,6 @@ for i = 1, #logins, 8 do
     told[n + 1], told[n + 2], told[n + 3], told[n + 4] = user, logins[i + 1], logins[i + 2], at_ms
   end
 end
-redis.call('HSET', KEYS[2], 'l', string.format('%.0f', now))
+redis.call('HSET', KEYS[2], 'l', string.format('%.0f', now), 'o', string.format('%.0f', ahead))
 finish(ARGV[4], ARGV[5], told, ended)
 return now
