@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from time import perf_counter
+from typing import Final
 
 from adsum.adapters.redis.store import RedisOptions, RedisStore
 from adsum.adapters.redis.url import parse_store_url
+from adsum.app.settings import Settings
 from adsum.core.partition import partition_of
 from adsum.domain.presence import Cause, HoldBatch, HoldState
 from tests.support.redis import RedisServer
 
 PREFIX = "adsum"
-PARTITIONS = 64
+PARTITIONS: Final = Settings().partitions
 FIRST_USER = 4_000_000_000
 """IDs of ten digits, as OpenIM gives them."""
 

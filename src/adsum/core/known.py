@@ -16,7 +16,7 @@ unless marked: it loses the mark and goes to the end ("second chance", Corbató 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from adsum.core.feed import FeedCursor
@@ -187,9 +187,9 @@ class KnownTable:
         del self.users[user.user_id]
         self._hot.pop(user.user_id, None)
 
-    def cool(self, partition: int | None = None) -> None:
-        """Forget everyone whom nobody watches, or those of one partition."""
-        for user in [user for user in self._hot.values() if partition is None or user.partition == partition]:
+    def cool(self, partitions: Container[int] | None = None) -> None:
+        """Forget everyone whom nobody watches, or those of some partitions."""
+        for user in [user for user in self._hot.values() if partitions is None or user.partition in partitions]:
             self.drop(user)
 
     def _heat(self, user: Known) -> None:

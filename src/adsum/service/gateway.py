@@ -130,15 +130,16 @@ class Gateway:
         session.link = link
         session.opened_ms = session.heard_ms = session.pinged_ms = self._clock.monotonic_ms()
         self._wait(session)
+        self._meter.connections(opened=1, closed=0)
+        # Between the handshake's two halves a login elsewhere may have ended the token.
+        if self._ledger.is_ended(session.identity.digest):
+            self.kick(session)
+            return
         kicked = self._registry.add(session)
         self._flusher.changed(session.user_id, session.cause)
-        self._meter.connections(opened=1, closed=0)
         for other in kicked:
             self.kick(other)
         self._watching.connected(session)
-        # It may have been ended between the handshake's two halves.
-        if self._ledger.is_ended(session.identity.digest):
-            self.kick(session)
 
     def closed(self, session: Session) -> None:
         """The connection is gone, whoever ended it."""

@@ -4,6 +4,7 @@ No login waits for another gateway: it is admitted by what is known here, writte
 any change, and what it ends elsewhere is ended when the feed has brought it there.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from adsum.core.logins import LoginLedger, Verdict
@@ -11,6 +12,9 @@ from adsum.core.partition import partition_of
 from adsum.core.session import Session
 from adsum.domain.presence import Cause, FeedEntry, HoldBatch
 from adsum.service.flusher import Flusher
+
+USERS_A_TURN = 1_000
+"""Looked at in one turn of the event loop: about a millisecond."""
 
 
 class Logins:
@@ -28,6 +32,8 @@ class Logins:
         self._flusher = flusher
         self._partitions = partitions
         self._kick = kick
+        self._missed: set[int] = set()
+        self._telling_again = False
 
     def on_feed(self, entry: FeedEntry) -> None:
         """Judge by what an entry tells of logins; a `FeedListener`."""
@@ -45,10 +51,31 @@ class Logins:
             if any(not login.at_ms for login in state.logins) and state.user_id not in told_ms:
                 self._flusher.changed(state.user_id, state.cause)
 
-    def missed(self, partition: int) -> None:
-        """Entries of a partition were lost: tell of its logins again, so that who knows newer ones answers."""
-        for user_id in self._registry.users():
-            if partition_of(user_id, self._partitions) == partition:
+    async def missed(self, partition: int) -> None:
+        """Entries of a partition were lost: tell of its logins again, so that who knows newer ones answers.
+
+        Where that is under way for others, it is done for this one right after them.
+        """
+        if not self._ledger.judges:
+            return
+        self._missed.add(partition)
+        if self._telling_again:
+            return
+        self._telling_again = True
+        try:
+            while self._missed:
+                # Of all partitions one hears at the same moment: let the others come too.
+                await asyncio.sleep(0)
+                missed, self._missed = self._missed, set()
+                await self._tell_again(missed)
+        finally:
+            self._telling_again = False
+
+    async def _tell_again(self, partitions: set[int]) -> None:
+        for looked_at, user_id in enumerate(list(self._registry.users())):
+            if looked_at % USERS_A_TURN == USERS_A_TURN - 1:
+                await asyncio.sleep(0)
+            if partition_of(user_id, self._partitions) in partitions:
                 self._ledger.tell_again(self._registry.sessions(user_id))
                 for session in self._registry.sessions(user_id):
                     self._flusher.changed(user_id, session.cause)

@@ -191,7 +191,7 @@ class Node:
     async def _resync(self, partition: int, *, restarted: bool) -> None:
         await self.states.resync(partition, restarted=restarted)
         # Not before: others who tell again as well must find this node listening.
-        self.logins.missed(partition)
+        await self.logins.missed(partition)
 
     def _interrupted(self) -> None:
         self.relay.read_lost(self.states.interrupted())

@@ -37,9 +37,9 @@ class Relay:
     """One follower of the feed for this process.
 
     Every `look_interval_ms` it compares versions, for a change that was lost with none
-    after it to show the hole. Where the store has another past than the one seen, all
-    nodes write again what they hold; watched users are read anew only `grace_ms` later,
-    or those not written yet would be taken for offline.
+    after it to show the hole. Where the store has, or may have, another past than the one
+    seen, all nodes write again what they hold; watched users are read anew only `grace_ms`
+    later, or those not written yet would be taken for offline.
     """
 
     def __init__(
@@ -58,6 +58,9 @@ class Relay:
         self._meter = meter
         self._interrupted = interrupted
         self._losses = 0
+        self._lost_s = float("-inf")
+        self._asked: list[asyncio.Future[list[int]]] = []
+        self._asking = False
         self._grace_s = grace_ms / 1000
         self._look_interval_s = look_interval_ms / 1000
         self._cursor: FeedCursor | None = None
@@ -127,14 +130,17 @@ class Relay:
         if self._cursor is None:
             self._early.append(entry)
             return
+        seen = self._cursor.version(entry.partition)
         verdict = self._cursor.admit(entry)
         if verdict is Verdict.NEXT:
             self._pass_on(entry)
         elif verdict is Verdict.HOLE:
-            self._mend(self._cursor, entry.partition)
+            # One that comes after an older version than the one seen is of a past that does not have that.
+            self._mend(self._cursor, entry.partition, same_past=entry.before > seen)
 
     def _lost(self) -> None:
         self._losses += 1
+        self._lost_s = asyncio.get_running_loop().time()
         self._interrupted()
 
     async def _look(self, cursor: FeedCursor) -> None:
@@ -146,7 +152,8 @@ class Relay:
         if findings.restarts:
             log.warning("%d partitions have another past: their users are read anew", len(findings.restarts))
         for partition in (*findings.holes, *findings.restarts):
-            self._mend(cursor, partition)
+            # Seen and not heard: the feed may still be of a server that others have replaced.
+            self._mend(cursor, partition, same_past=False)
 
     def _begin_look(self) -> tuple[float, int]:
         return asyncio.get_running_loop().time(), self._store.feed_session
@@ -155,21 +162,21 @@ class Relay:
         # Where the feed was interrupted meanwhile, its session is another one.
         self.looked_s, self._looked_session = began_s, session
 
-    def _mend(self, cursor: FeedCursor, partition: int) -> None:
+    def _mend(self, cursor: FeedCursor, partition: int, *, same_past: bool) -> None:
         self._meter.feed_gap()
-        self._spawn(self._catch_up(cursor, partition))
+        self._spawn(self._catch_up(cursor, partition, same_past=same_past))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _catch_up(self, cursor: FeedCursor, partition: int) -> None:
+    async def _catch_up(self, cursor: FeedCursor, partition: int, *, same_past: bool) -> None:
         whole = False
         while not whole:
             reached = cursor.version(partition)
             try:
-                whole = await self._fetch(cursor, partition)
+                whole = await self._fetch(cursor, partition, same_past=same_past)
             except Exception as error:  # noqa: BLE001 - logged
                 self._calm.failed(error)
             else:
@@ -178,12 +185,14 @@ class Relay:
                 await asyncio.sleep(RETRY_S)
                 cursor.forget_told(partition)
 
-    async def _fetch(self, cursor: FeedCursor, partition: int) -> bool:
+    async def _fetch(self, cursor: FeedCursor, partition: int, *, same_past: bool) -> bool:
         seen = cursor.version(partition)
         entries = await self._store.changes_since(partition, seen)
         if entries is None:
             log.info("changes of partition %d are no longer kept: its watched users are read anew", partition)
-            version = await self._written_again(partition)
+            version = (await self._versions())[partition]
+            if version < seen or not same_past or self._may_have_lost():
+                version = await self._written_again(partition)
             await self._resync(partition, restarted=version < seen)
             return cursor.advance(partition, version)
         for entry in entries:
@@ -196,11 +205,39 @@ class Relay:
         If it loses more meanwhile, the time begins anew.
         """
         while True:
-            losses, began = self._losses, (await self._store.versions())[partition]
+            losses, began = self._losses, (await self._versions())[partition]
             await asyncio.sleep(self._grace_s)
-            version = (await self._store.versions())[partition]
+            version = (await self._versions())[partition]
             if self._losses == losses and version >= began:
                 return version
+
+    def _may_have_lost(self) -> bool:
+        """Whether others may not have written again yet what the store has lost, as far as the feed tells."""
+        return not self._store.feed_session or asyncio.get_running_loop().time() - self._lost_s < self._grace_s
+
+    async def _versions(self) -> list[int]:
+        """The store's versions, asked for once for all partitions that need them at the moment."""
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._asked.append(answer)
+        if not self._asking:
+            self._asking = True
+            self._spawn(self._ask_versions())
+        return await answer
+
+    async def _ask_versions(self) -> None:
+        try:
+            while self._asked:
+                asked, self._asked = self._asked, []
+                answers = await asyncio.gather(self._store.versions(), return_exceptions=True)
+                for answer in asked:
+                    if answer.done():
+                        continue
+                    if isinstance(found := answers[0], BaseException):
+                        answer.set_exception(found)
+                    else:
+                        answer.set_result(found)
+        finally:
+            self._asking = False
 
     def _pass_on(self, entry: FeedEntry) -> None:
         online = offline = 0

@@ -13,7 +13,7 @@ earlier answer, and never behind a write that ended here before it was asked for
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -87,6 +87,7 @@ class States:
         self._feed = feed
         self._meter = meter
         self._heard = _Heard(BEFORE_ALL)
+        self._collecting: tuple[dict[int, list[Known]], asyncio.Event] | None = None
 
     # The feed
 
@@ -108,10 +109,28 @@ class States:
         `restarted`: the store has another past than the one known, so its versions say
         nothing about which state is newer.
         """
-        self._cool(partition)
-        users = [user for user in self.table.watched() if user.partition == partition]
+        users = await self._collect(partition)
         for start in range(0, len(users), READ_USERS):
             await self._read_anew(users[start : start + READ_USERS], restarted=restarted)
+
+    async def _collect(self, partition: int) -> list[Known]:
+        """The watched of a partition, the others forgotten: one walk for all partitions asked for at the moment."""
+        if self._collecting is None:
+            self._collecting = ({}, asyncio.Event())
+            asyncio.get_running_loop().call_soon(self._walk)
+        users, walked = self._collecting
+        mine = users.setdefault(partition, [])
+        await walked.wait()
+        return mine
+
+    def _walk(self) -> None:
+        assert self._collecting is not None
+        (users, walked), self._collecting = self._collecting, None
+        self._cool(users.keys())
+        for user in self.table.watched():
+            if user.partition in users:
+                users[user.partition].append(user)
+        walked.set()
 
     async def _read_anew(self, users: Sequence[Known], *, restarted: bool) -> None:
         # The store is read after all this was learned: unless something was learned meanwhile, what it
@@ -138,9 +157,9 @@ class States:
             newest[user.partition] = max(user.version, newest.get(user.partition, UNREAD))
         return newest
 
-    def _cool(self, partition: int | None = None) -> None:
-        """Forget everyone whom nobody watches, or those of one partition; nor does what is being read teach of them."""
-        self.table.cool(partition)
+    def _cool(self, partitions: Container[int] | None = None) -> None:
+        """Forget everyone whom nobody watches, or those of some partitions; nor does what is being read teach."""
+        self.table.cool(partitions)
         self.fetches.clear()
 
     # Writing
