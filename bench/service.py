@@ -62,14 +62,19 @@ class Target:
         """How many cores the load generator and Redis share."""
         return len(machine.cores_of_others(self.workers))
 
-    async def load(self, command: str, *flags: str) -> LoadResult:
-        """Run a subcommand of the load generator. Raises `RuntimeError` with what it said if it failed."""
+    async def load(self, command: str, *flags: str, in_turns: bool = False) -> LoadResult:
+        """Run a subcommand of the load generator. Raises `RuntimeError` with what it said if it failed.
+
+        `in_turns`: it waits for each answer, so that it and the service never work at the same
+        time; they share the service's core then, or each turn would begin with waking another.
+        """
         service = self.service
         pids = ",".join(str(pid) for pid in machine.family(service.process.pid))
         common = [f"-ws={service.ws}", f"-grpc={service.grpc}", f"-secret={SECRET}", f"-service={pids}"]
         if self.redis is not None:
             common.append(f"-redis={self.redis.pid}")
-        with machine.pinned(machine.cores_of_others(self.workers)):
+        cores = machine.cores_of_service if in_turns else machine.cores_of_others
+        with machine.pinned(cores(self.workers)):
             process = await asyncio.create_subprocess_exec(
                 GENERATOR, *common, command, *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )

@@ -95,7 +95,9 @@ async def ask_hot(record: Record, name: str, target: Target, case: Case) -> None
     """Ask for the same users again and again."""
     async with record.step(name, 30):
         flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", record.seconds(3, 1.5))
-        result = await target.load("get", f"-to={HOT}", "-hot", *flags)
+        # A user is remembered from the second time on.
+        await target.load("get", f"-to={HOT}", "-hot", "-users=100", "-for=0.3s")
+        result = await target.load("get", f"-to={HOT}", "-hot", *flags, in_turns=case.in_flight == 1)
         record.values(name, result.values)
         record.cost(name, "call", result.phases["calls"], target.load_cores)
 
@@ -103,7 +105,7 @@ async def ask_hot(record: Record, name: str, target: Target, case: Case) -> None
 async def ask_cold(record: Record, target: Target, case: Case, first: int, end: int, *names: str) -> None:
     """Ask for users who have not been asked for; the figures go by all these names."""
     flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", "-for=8s")
-    result = await target.load("get", f"-from={first}", f"-to={end}", *flags)
+    result = await target.load("get", f"-from={first}", f"-to={end}", *flags, in_turns=case.in_flight == 1)
     for name in names:
         record.values(name, result.values)
         record.cost(name, "call", result.phases["calls"], target.load_cores)
@@ -112,7 +114,7 @@ async def ask_cold(record: Record, target: Target, case: Case, first: int, end: 
 async def list_all(record: Record, name: str, target: Target, size: int) -> None:
     """Walk over all who are online; nobody may be missing, nobody else shown."""
     walks = max(1, LISTED // size) * (1 if record.quick else 3)
-    result = await target.load("list", f"-online={size}", f"-walks={min(walks, 20)}")
+    result = await target.load("list", f"-online={size}", f"-walks={min(walks, 20)}", in_turns=True)
     record.values(name, result.values)
     record.figure(f"{name}.missing", result.values["missing"], "users")
     record.figure(f"{name}.wrongly_shown", result.values["wrongly_shown"], "users")

@@ -19,13 +19,15 @@ async def measure(record: Record) -> None:
                 flags = (f"-from={first}", f"-in-flight={in_flight}", record.seconds(4, 1.5))
                 first += USERS
                 async with record.step(name, 30):
-                    result = await target.load("set", f"-to={first}", f"-batch={BATCH}", *flags)
+                    result = await target.load(
+                        "set", f"-to={first}", f"-batch={BATCH}", *flags, in_turns=in_flight == 1
+                    )
                     record.cost(name, "user", result.phases["writes"], target.load_cores)
             for in_flight in (IN_FLIGHT[0], IN_FLIGHT[-1]):
                 name = f"writes.{engine}.one.{in_flight}"
                 flags = (f"-from={first}", f"-in-flight={in_flight}", record.seconds(4, 1.5))
                 first += USERS
                 async with record.step(name, 30):
-                    result = await target.load("setone", *flags)
+                    result = await target.load("setone", *flags, in_turns=in_flight == 1)
                     record.values(name, result.values)
                     record.cost(name, "call", result.phases["writes"], target.load_cores)
