@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adsum import __version__
+from bench import waking
 
 BUSY = 0.3
 """Load average (1 min) a core above which the machine is not free for measuring."""
@@ -32,7 +33,14 @@ def facts(go: str) -> dict[str, str]:
         "Adsum": _commit() or __version__,
         "Redis": _output(redis, "--version") if redis else "none",
         "load generator": go,
+        "a byte to another process and back": _waking(),
     }
+
+
+def _waking() -> str:
+    first, *others = cores()
+    same = f"{waking.there_and_back_us(first, first):.0f} µs on one core"
+    return f"{same}, {waking.there_and_back_us(first, others[0]):.0f} µs over two" if others else same
 
 
 def load_average() -> float:

@@ -36,9 +36,9 @@ How the rows are to be read:
 - Latency is from the moment the user's handshake is sent, or their socket closed, over all pairs of event and watcher.
 - Request 2004 says whether the client's app is in the background. The service notes it and answers with success and no
   data; nothing is written to the store. One request a connection is in flight.
-- With one call in flight, and in walks over a listing, generator and service never work at once. They share a core
-  then (Redis has another): waking a second core for each turn takes a virtual machine of this kind 60 to 100 µs, which
-  says nothing of the service. The same call across two cores takes about 0.15 ms longer.
+- With one call in flight, and in walks over a listing, generator, service and Redis never work at once. They share a
+  core then: waking another core for each turn can cost a virtual machine more than the turn (see above), and says
+  nothing of the service.
 - *Hot*: the same 2,000 users asked for again and again. *Cold*: users asked for once each, in random order among a
   million who are online (100,000 in a quick run).
 - Connections come with up to 512 handshakes under way. Memory is the growth of the process's resident memory.

@@ -5,11 +5,12 @@ and the others share the rest.
 """
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,25 @@ class Target:
     async def load(self, command: str, *flags: str, in_turns: bool = False) -> LoadResult:
         """Run a subcommand of the load generator. Raises `RuntimeError` with what it said if it failed.
 
-        `in_turns`: it waits for each answer, so that it and the service never work at the same
+        `in_turns`: it waits for each answer, so that it, the service and Redis never work at the same
         time; they share the service's core then, or each turn would begin with waking another.
         """
+        with self._redis_on(machine.cores_of_service(self.workers)) if in_turns else nullcontext():
+            return await self._load(command, *flags, in_turns=in_turns)
+
+    @contextmanager
+    def _redis_on(self, cores: list[int]) -> Iterator[None]:
+        if self.redis is None:
+            yield
+            return
+        before = os.sched_getaffinity(self.redis.pid)
+        os.sched_setaffinity(self.redis.pid, cores)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(self.redis.pid, before)
+
+    async def _load(self, command: str, *flags: str, in_turns: bool) -> LoadResult:
         service = self.service
         pids = ",".join(str(pid) for pid in machine.family(service.process.pid))
         common = [f"-ws={service.ws}", f"-grpc={service.grpc}", f"-secret={SECRET}", f"-service={pids}"]
