@@ -173,9 +173,9 @@ def _cost(results: Results, name: str) -> str:
 
 
 def _misses(results: Results) -> str:
-    missed = [row.work for row in _rows(results) if not is_met(results, row)]
-    lines = "".join(f"- {work}\n" for work in missed)
-    return "## Aims not met\n\n" + (lines or "None.\n")
+    missed = [row for row in _rows(results) if not is_met(results, row)]
+    lines = "".join(f"- {row.work}\n" + (f"  ({row.profile})\n" if row.profile else "") for row in missed)
+    return "## Aims not met, and where the time goes\n\n" + (lines or "None.\n")
 
 
 def _latency(results: Results) -> str:

@@ -28,7 +28,7 @@ def test_what_was_not_measured_says_why_and_is_not_met() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and FAILED in line]
     assert len(rows) == 2
     assert all(line.endswith("**no** |") for line in rows)
-    missed = page.partition("## Aims not met\n\n")[2].partition("\n\n")[0]
+    missed = page.partition("## Aims not met, and where the time goes\n\n")[2].partition("\n\n")[0]
     assert missed.splitlines() == [f"- {row.work}" for row in ROWS if row.aims[0].figure.startswith("watching.")]
 
 
