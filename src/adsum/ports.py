@@ -78,7 +78,8 @@ class Store(Protocol):
         """Set the present platforms of each user on the batch's holder, and tell of logins.
 
         Returns, for each user with logins that were not told before, the time (ms) they were
-        told at by the store's clock, which never goes back for a user. Raises `LeaseLost` if the holder has no lease; nothing is written then.
+        told at by the store's clock, which never goes back for a user. Raises `LeaseLost` if the
+        holder has no lease; nothing is written then.
         """
         ...
 

@@ -113,6 +113,19 @@ async def test_what_is_wrong_is_one_clear_line(openim: RedisServer, service: Run
         assert "hunter2" not in err
 
 
+async def test_the_services_own_copy_is_not_taken_over(openim: RedisServer, tmp_path: Path) -> None:
+    """With `projection_url` set to it, nothing is read or set; another database of the server is another matter."""
+    config = tmp_path / "adsum.toml"
+    config.write_text(f'projection_url = "{openim.url}"')
+    code, out, err = await run(tmp_path, "--config", str(config), "--from", openim.url)
+    assert (code, out) == (1, "")
+    assert "the service's own copy" in err
+    config.write_text(f'projection_url = "redis://127.0.0.1:{openim.port}/1"')
+    code, out, _ = await run(tmp_path, "--config", str(config), "--from", openim.url, "--dry-run")
+    assert code == 0
+    assert "2,503 users online" in out
+
+
 async def test_every_master_of_a_cluster_is_read(service: RunningService, tmp_path: Path) -> None:
     async with redis_cluster(3) as cluster:
         for number in range(60):

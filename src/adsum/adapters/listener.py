@@ -6,8 +6,12 @@ import errno
 import os
 import socket
 import sys
+from collections.abc import Callable
 from math import inf
 from typing import Any
+
+SPARE_FILES = 64
+"""File descriptors that connections leave to the rest of the process: the store, probes, a log."""
 
 
 async def listening_sockets(host: str, port: int, *, shared: bool) -> "list[ListeningSocket]":
@@ -19,15 +23,61 @@ async def listening_sockets(host: str, port: int, *, shared: bool) -> "list[List
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[ListeningSocket] = []
+    missing: OSError | None = None
     try:
         for family, address in dict.fromkeys((item[0], item[4]) for item in found):
-            sockets.append(ListeningSocket(family, (address[0], port, *address[2:]), shared=shared))
+            try:
+                sockets.append(ListeningSocket(family, (address[0], port, *address[2:]), shared=shared))
+            except OSError as error:
+                # A name may stand for both families where the system has only one.
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                missing = error
+                continue
             port = sockets[0].getsockname()[1]
     except OSError:
         for one in sockets:
             one.close()
         raise
+    if missing is not None and not sockets:
+        raise missing
     return sockets
+
+
+async def serve(
+    make: Callable[[], asyncio.Protocol], host: str, port: int, *, shared: bool, backlog: int
+) -> tuple[list[asyncio.Server], int]:
+    """Servers for each address of a host, and their port; all or none. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    sockets = await listening_sockets(host, port, shared=shared)
+    servers: list[asyncio.Server] = []
+    try:
+        for one in sockets:
+            server = await loop.create_server(make, sock=one, backlog=backlog)
+            servers.append(server)
+    except BaseException:
+        for server in servers:
+            server.close()
+        for one in sockets:
+            one.close()
+        raise
+    chosen: int = sockets[0].getsockname()[1]
+    return servers, chosen
+
+
+def end_sending(transport: asyncio.Transport) -> None:
+    """End our side of a connection, once all is sent."""
+    try:
+        transport.write_eof()
+    except OSError:
+        # It has gone in the meantime, and asyncio's own loop does not hide it.
+        transport.abort()
+
+
+def files_are_short(transport: asyncio.BaseTransport) -> bool:
+    """Whether a connection's descriptor is one of the last, which are not for connections."""
+    number: int = transport.get_extra_info("socket").fileno()
+    return number >= most_files() - SPARE_FILES
 
 
 def most_files() -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
-from adsum.adapters.listener import listening_sockets, most_files
+from adsum.adapters.listener import end_sending, files_are_short, serve
 from adsum.core.session import POLICY_VIOLATION, Session
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import AdsumError, FrameError, InternalError, TooManyConnections
@@ -57,9 +57,6 @@ If we hung up while it still sends, the system would take back what it has not r
 MAX_DISCARDED_BYTES = 1_048_576
 """Of what it still sends then; a client that sends more is dropped at once."""
 
-SPARE_FILES = 64
-"""File descriptors that connections leave to the rest of the process: the store, probes, calls."""
-
 TICKS = 8
 """Turns of the wheel in a handshake's time, which may last one of them longer."""
 
@@ -77,12 +74,11 @@ class WsServer:
     """Listens on one address and feeds one gateway."""
 
     def __init__(self, gateway: Gateway, platforms: PlatformRegistry, options: WsOptions) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._platforms = platforms
         self._options = options
         self.handshake_timeout_ms = options.handshake_timeout_ms
         self._servers: list[asyncio.Server] = []
-        self._files = 0.0
         self._tick_ms = max(1, options.handshake_timeout_ms // TICKS)
         self._guests: Wheel[_Guest] = Wheel(self._tick_ms, 0)
         self._timer: asyncio.TimerHandle | None = None
@@ -92,13 +88,9 @@ class WsServer:
 
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
-        loop = asyncio.get_running_loop()
-        self._files = most_files() - SPARE_FILES
-        sockets = await listening_sockets(host, port, shared=shared)
-        for sock in sockets:
-            server = await loop.create_server(lambda: _Guest(self), sock=sock, backlog=self._options.backlog)
-            self._servers.append(server)
-        chosen: int = sockets[0].getsockname()[1]
+        self._servers, chosen = await serve(
+            lambda: _Guest(self), host, port, shared=shared, backlog=self._options.backlog
+        )
         return chosen
 
     def stop_accepting(self) -> None:
@@ -131,7 +123,7 @@ class WsServer:
         try:
             self._check_files(transport)
             handshake = parse_handshake(query, {"compression": request.header(b"compression") or ""}, self._platforms)
-            session = self._gateway.admit(handshake, request.header(b"origin"))
+            session = self.gateway.admit(handshake, request.header(b"origin"))
         except AdsumError as error:
             refusal = error
         except Exception:
@@ -140,18 +132,24 @@ class WsServer:
         else:
             first = server_frame(TEXT, SUCCESS_BODY) if handshake.send_response else b""
             transport.write(accepting_response(request.key) + first)
-            return _Connection(self._gateway, session, transport, self._options.max_message_bytes)
-        self._gateway.refused(refusal)
+            return _Connection(self, session, transport, self._options.max_message_bytes)
+        self.gateway.refused(refusal)
         transport.write(_refusal(request, refusal_body(refusal), as_frame=wants_text_outcome(query)))
         return None
 
+    def outlast(self, transport: asyncio.Transport) -> None:
+        """A connection has ended, but not all that was sent is taken: drop it when its time is up."""
+        guest = _Guest(self)
+        guest.dismissed(transport)
+        transport.set_protocol(guest)
+
     def _check_files(self, transport: asyncio.Transport) -> None:
-        if transport.get_extra_info("socket").fileno() >= self._files:
+        if files_are_short(transport):
             raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
 
     def reject(self, error: UpgradeError, transport: asyncio.Transport) -> None:
         """Answer a request that opens no WebSocket."""
-        self._gateway.refused(error)
+        self.gateway.refused(error)
         transport.write(http_response(error.status, "text/plain; charset=utf-8", f"{error.detail}\n".encode()))
 
 
@@ -182,6 +180,11 @@ class _Guest(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None
         self._server.forget(self, self._slot)
+
+    def dismissed(self, transport: asyncio.Transport) -> None:
+        """Only what was sent on it has still to go."""
+        self._transport, self._refused = transport, True
+        self._slot = self._server.expect(self, LINGER_MS)
 
     def drop(self) -> None:
         """The time is up."""
@@ -215,7 +218,7 @@ class _Guest(asyncio.Protocol):
 
     def _linger(self, transport: asyncio.Transport) -> None:
         self._refused, self._received = True, b""
-        transport.write_eof()
+        end_sending(transport)
         self._server.forget(self, self._slot)
         self._slot = self._server.expect(self, LINGER_MS)
 
@@ -232,10 +235,11 @@ class _Connection(asyncio.Protocol):
     writing should pause at 64 KiB unwritten, and may go on at 16.
     """
 
-    __slots__ = ("_gateway", "_reader", "_session", "_talking", "_transport")
+    __slots__ = ("_gateway", "_reader", "_server", "_session", "_talking", "_transport")
 
-    def __init__(self, gateway: Gateway, session: Session, transport: asyncio.Transport, max_bytes: int) -> None:
-        self._gateway = gateway
+    def __init__(self, server: WsServer, session: Session, transport: asyncio.Transport, max_bytes: int) -> None:
+        self._server = server
+        self._gateway = server.gateway
         self._session = session
         self._transport = transport
         self._reader = FrameReader(max_bytes, masked=True)
@@ -265,7 +269,7 @@ class _Connection(asyncio.Protocol):
             self.close(error.close_code, error.detail)
             # What it still sends is not read, but must not keep the goodbye from it; the gateway's patience ends it.
             if not self._transport.is_closing():
-                self._transport.write_eof()
+                end_sending(self._transport)
         except Exception:
             log.exception("reading a connection failed")
             self._defect()
@@ -332,9 +336,16 @@ class _Connection(asyncio.Protocol):
         """The client's goodbye, or its answer to ours: echo it once, and end."""
         code = goodbye_code(payload)
         self.close(NORMAL_CLOSURE if code == NO_CODE else code, "")
-        self._transport.close()
+        self._hang_up()
 
     def _defect(self) -> None:
         """Something is wrong in our own callbacks: end the connection."""
         self.close(INTERNAL_ERROR, "this failed here, and the log says why")
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End once all is sent. The gateway hears it now: the client may take as long as it likes, or for ever."""
+        self._gateway.closed(self._session)
+        if self._transport.get_write_buffer_size() and not self._transport.is_closing():
+            self._server.outlast(self._transport)
         self._transport.close()

@@ -141,7 +141,11 @@ class Settings:
         _NODE, values.number(10, 600_000), 1_000, "How often ended leases and holds are looked for."
     )
     feed_history: int = setting(
-        _NODE, _COUNT, 4_096, "How many changes a partition keeps for nodes that have to catch up."
+        _NODE,
+        _COUNT,
+        4_096,
+        "How many entries of the feed a partition keeps for nodes that have to catch up. In Redis an entry has the "
+        "changes of one write, one or many, and about as many are kept; `memory:` counts changes.",
     )
 
     secret: str = setting(
@@ -277,6 +281,11 @@ class Settings:
             found.append(f"grpc ({self.grpc}) can be reached from other machines and asks callers for no token")
         if self.grpc_require_admin and not self.admins:
             found.append("grpc_require_admin is set and admins is empty: no gRPC call can succeed")
+        if self.store != "memory:" and self.lease_ttl_ms < 3 * self.store_timeout_ms:
+            found.append(
+                f"lease_ttl_ms = {self.lease_ttl_ms} is less than three times store_timeout_ms = "
+                f"{self.store_timeout_ms}: one slow answer can end a lease, and all users of a node with it"
+            )
         return found
 
 

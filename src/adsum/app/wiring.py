@@ -101,17 +101,24 @@ def node_name(settings: Settings) -> str:
 
 def checks(node: Node) -> dict[str, Check]:
     """Whether a node may be sent clients, by what that takes."""
-    keeper, relay, draining = node.keeper, node.relay, node.gateway.draining
+    keeper, draining = node.keeper, node.gateway.draining
     found = {
         "gateway": Check(not draining, "draining" if draining else "accepting connections"),
         "store": Check(not keeper.trouble, keeper.trouble or "answers"),
         "lease": Check(keeper.held, "held" if keeper.held else "not renewed in time"),
-        "feed": Check(not relay.behind, f"catching up with {relay.behind} partitions" if relay.behind else "whole"),
+        "feed": _feed_check(node),
     }
     if node.projector:
         # What others read elsewhere is no reason to send nobody here: it is only shown.
         found["projection"] = Check(ok=True, text=node.projector.trouble or "written")
     return found
+
+
+def _feed_check(node: Node) -> Check:
+    if behind := node.relay.behind:
+        return Check(ok=False, text=f"catching up with {behind} partitions")
+    sound = node.relay.sound() is not None
+    return Check(sound, "whole" if sound else "interrupted, or not compared with the store in time")
 
 
 def _node_options(settings: Settings) -> NodeOptions:
@@ -130,6 +137,7 @@ def _node_options(settings: Settings) -> NodeOptions:
         presence=PresenceLimits(
             settings.max_user_id_bytes, settings.max_users_per_call, settings.page_size, settings.stale_queries
         ),
+        consumer_margin_ms=settings.store_timeout_ms,
     )
 
 
@@ -156,6 +164,7 @@ def _store(settings: Settings, clock: Clock) -> Store:
         timeout_ms=settings.store_timeout_ms,
         retry_min_ms=settings.retry_min_ms,
         retry_max_ms=settings.retry_max_ms,
+        alike={"login_policy": str(settings.login_policy), "platforms": ",".join(settings.platforms)},
     )
     return RedisStore(parse_store_url(settings.store), options)
 

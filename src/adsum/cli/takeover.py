@@ -68,9 +68,15 @@ def import_(
     """Take over who is online from OpenIM's keys in Redis.
 
     Reads ONLINE:* there, changes nothing there, and sets the users online in a running service. They stay so for
-    as long as any status set by a call, 30 minutes by default. It can be done again at any time.
+    as long as any status set by a call, 30 minutes by default, also if they have come back and left meanwhile. It can
+    be done again until projection_url is set to that Redis: what is there then is the service's own copy.
     """
     settings = client_settings(config, secret)
+    if settings.projection_url and _is_same(source, parse_store_url(settings.projection_url)):
+        raise ArgumentError(
+            "--from is the Redis of projection_url: what is there is the service's own copy of presence, "
+            "and importing it would keep users online who have left. Unset projection_url to import first"
+        )
 
     async def take_over() -> Counter[str]:
         async with AsyncExitStack() as stack:
@@ -87,6 +93,11 @@ def import_(
         if counts[name] or name == "users":
             say(f"{counts[name]:>10,} {meaning}")
     say("nothing was set: this was a dry run" if dry_run else "all are set")
+
+
+def _is_same(one: StoreUrl, other: StoreUrl) -> bool:
+    """Whether two URLs lead to the same database, as far as they show it."""
+    return (one.service, one.db) == (other.service, other.db) and not set(one.hosts).isdisjoint(other.hosts)
 
 
 async def _import(settings: Settings, keyspace: Keyspace, client: RpcClient | None) -> Counter[str]:

@@ -32,6 +32,9 @@ from adsum.wire.websocket import (
 ANSWER_S = 10
 GOODBYE_S = 2
 
+MAX_UNWRITTEN_BYTES = 1 << 20
+"""Of what the server does not take: it may go on asking for answers to its pings."""
+
 NORMAL_CLOSURE = 1000
 ABNORMAL_CLOSURE = 1006
 """What RFC 6455 calls the end of a connection without a goodbye."""
@@ -193,8 +196,12 @@ class Link(asyncio.Protocol):
             self._said_goodbye = True
 
     def _send(self, opcode: int, payload: bytes) -> None:
-        if self._transport is not None and not self._said_goodbye:
-            self._transport.write(client_frame(opcode, payload, secrets.token_bytes(4)))
+        if self._transport is None or self._said_goodbye or self._transport.is_closing():
+            return
+        self._transport.write(client_frame(opcode, payload, secrets.token_bytes(4)))
+        if self._transport.get_write_buffer_size() > MAX_UNWRITTEN_BYTES:
+            self._close = (ABNORMAL_CLOSURE, "the server does not take what it is sent")
+            self.abort()
 
     # Heartbeats
 

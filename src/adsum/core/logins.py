@@ -45,6 +45,11 @@ class LoginLedger:
         self._untold_ends: dict[str, dict[str, None]] = {}
         self._ended = Revoked()
 
+    @property
+    def judges(self) -> bool:
+        """Whether a login can end another at all."""
+        return self._policy is not LoginPolicy.KICK_NOBODY
+
     def tell(self, user_id: str, cause: Cause, now_ms: int) -> HoldState:
         """What the store is told of a user, before `written` or `failed`; `now_ms` by the clock of `opened_ms`."""
         mask = self.registry.mask(user_id)

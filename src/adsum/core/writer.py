@@ -78,6 +78,7 @@ class Writer:
         self._salt = salt
         self._next_op_id = next_op_id
         self._lanes = [_Lane() for _ in range(options.lanes)]
+        self._to_rewrite: set[str] = set()
 
     def lane_of(self, user_id: str) -> int:
         """The lane a user belongs to while this process lives."""
@@ -111,6 +112,8 @@ class Writer:
     def acknowledged(self, lane: int) -> None:
         """The batch in flight is in the store."""
         state = self._lanes[lane]
+        if self._to_rewrite and state.flight and state.flight.batch.holder == self.holder:
+            self._to_rewrite.difference_update(state.flight.marks)
         state.flight = None
         state.failures = 0
 
@@ -144,8 +147,19 @@ class Writer:
         for user_id in user_ids:
             lane = self._lanes[self.lane_of(user_id)]
             lane.dirty.setdefault(user_id, _Mark(now_ms, Cause()))
+        self._to_rewrite = set()
         for lane in self._lanes:
             lane.retry_at_ms = 0
+            # Also who is under way and gone by now: the former name may hold them, and they may come back.
+            self._to_rewrite.update(lane.dirty, lane.flight.marks if lane.flight else ())
+            if lane.flight:
+                for user_id, mark in lane.flight.marks.items():
+                    lane.dirty.setdefault(user_id, mark)
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether all that was held or waited when the holder became another is written under its name."""
+        return not self._to_rewrite
 
     def has_full_batch(self, lane: int) -> bool:
         """Whether as many users wait as go in one batch."""

@@ -38,9 +38,8 @@ class Lease(Protocol):
         """Under which name."""
         ...
 
-    @property
-    def held(self) -> bool:
-        """Whether it is good, as far as is known."""
+    def held_for(self, ms: int) -> bool:
+        """Whether it is good for so long yet, as far as is known."""
         ...
 
 
@@ -49,10 +48,12 @@ class ConsumerOptions:
     """How often the store is told what is done, and asked what to own.
 
     A partition that another node is to have is kept for at most `handover_ms` until what is under way is done.
+    Nothing is begun in the last `margin_ms` of a lease: what is sent then could arrive after the next owner's.
     """
 
     interval_ms: int = 1_000
     handover_ms: int = 5_000
+    margin_ms: int = 0
 
 
 class FeedConsumer:
@@ -67,6 +68,7 @@ class FeedConsumer:
         self._target = target
         self._meter = meter
         self._interval_s = options.interval_ms / 1000
+        self._margin_ms = options.margin_ms
         self._handover_s = options.handover_ms / 1000
         self._holder = ""
         self._courses: dict[int, Course] = {}
@@ -131,7 +133,7 @@ class FeedConsumer:
 
     def owns(self, course: Course) -> bool:
         """Whether this node still owns what a course consumes."""
-        if not self._lease.held or self._lease.holder != self._holder:
+        if not self._lease.held_for(self._margin_ms) or self._lease.holder != self._holder:
             # Another node may own it by now, and nobody here could know.
             self._drop_all()
         return not course.dropped
@@ -151,14 +153,14 @@ class FeedConsumer:
     async def _bid(self) -> None:
         """Tell what is done, and find out what is this node's."""
         holder = self._lease.holder
-        if holder != self._holder or not self._lease.held:
+        if holder != self._holder or not self._lease.held_for(self._margin_ms):
             self._drop_all()
         if holder != self._holder:
             self._holder = holder
             # Nobody knows this name yet. Each begins elsewhere, so that together they see all.
             self._ahead += range(self._store.partitions)
             self._turn = partition_of(holder, self._store.partitions)
-        if not self._lease.held:
+        if not self._lease.held_for(self._margin_ms):
             return
         bids = self._bids()
         try:
@@ -167,7 +169,7 @@ class FeedConsumer:
             # The keeper finds out too, and takes another name.
             self._drop_all()
             return
-        if holder != self._lease.holder or not self._lease.held:
+        if holder != self._lease.holder or not self._lease.held_for(self._margin_ms):
             return
         for bid, claim in zip(bids, claims, strict=True):
             self._settle(bid.partition, claim)

@@ -51,7 +51,7 @@ class Flusher:
         self._jitter = jitter
         self._written = written
         self._wake = [asyncio.Event() for _ in writer.dirty_users]
-        self._pace = Pace()
+        self._pace = Pace(len(self._wake))
         self._tasks: list[asyncio.Task[None]] = []
         self._calm = Calm(log, "writing users")
         self.lease_lost = asyncio.Event()
@@ -74,6 +74,11 @@ class Flusher:
         self._writer.rejoin(holder, self._registry.users(), self._clock.monotonic_ms())
         for wake in self._wake:
             wake.set()
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether all that was held under the former name is written under the present one."""
+        return self._writer.rewritten
 
     async def settle(self, timeout_ms: int) -> bool:
         """Wait until everything is written, at most `timeout_ms`; whether it is."""

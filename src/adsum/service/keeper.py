@@ -80,17 +80,22 @@ class Keeper:
     @property
     def held(self) -> bool:
         """Whether the lease is good, as far as this process knows."""
-        return self._clock.monotonic_ms() - self.renewed_ms < self._options.lease_ttl_ms
+        return self.held_for(0)
 
-    async def _noting(self, step: Callable[[], Awaitable[None]]) -> None:
+    def held_for(self, ms: int) -> bool:
+        """Whether it is good for so long yet, as far as this process knows."""
+        return self._clock.monotonic_ms() + ms - self.renewed_ms < self._options.lease_ttl_ms
+
+    async def _noting(self, step: Callable[[], Awaitable[bool]]) -> None:
+        """Note what becomes of a step, which tells whether the store answered it."""
         try:
-            await step()
+            if await step():
+                self.trouble = ""
         except StoreError as error:
             self.trouble = error.detail
             raise
-        self.trouble = ""
 
-    async def _keep(self) -> None:
+    async def _keep(self) -> bool:
         lost = self._flusher.lease_lost
         try:
             # After a renewal that failed, the pause before this step was the wait.
@@ -99,12 +104,13 @@ class Keeper:
         except TimeoutError:
             pass
         if not lost.is_set() and await self._renew():
-            return
+            return True
         # Should the store fail now, the next try begins here, not with another renewal.
         lost.set()
         former = self.holder
         await self._join()
         log.warning("the lease of %s is gone: writing all users again as %s", former, self.holder)
+        return True
 
     async def _renew(self) -> bool:
         asked_ms = self._clock.monotonic_ms()
@@ -134,19 +140,21 @@ class Keeper:
         # ended all: others must have had time to find out and to write, before what they held is swept.
         self._sweep_after_ms = asked_ms + self._options.lease_ttl_ms
 
-    async def _sweep(self) -> None:
+    async def _sweep(self) -> bool:
         await asyncio.sleep(self._options.sweep_interval_ms / 1000)
         await self._end_former()
-        if self.held and self._clock.monotonic_ms() >= self._sweep_after_ms:
-            await self._store.sweep(self._next_op_id())
+        if not self.held or self._clock.monotonic_ms() < self._sweep_after_ms:
+            return False
+        await self._store.sweep(self._next_op_id())
+        return True
 
     async def _end_former(self) -> None:
-        """End what this gateway held under its former names, once everything is written under the present one.
+        """End what this gateway held under its former names, once all of that is written under the present one.
 
         Any earlier, watchers would hear of users leaving who never left.
         """
         lost = self._flusher.lease_lost
-        while self._former and self.held and not lost.is_set() and await self._flusher.settle(0):
+        while self._former and self.held and not lost.is_set() and self._flusher.rewritten:
             try:
                 await self._store.release(self._former[0], self._next_op_id(), self.holder)
             except LeaseLost:

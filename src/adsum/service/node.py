@@ -53,6 +53,8 @@ class NodeOptions:
     gateway: GatewayOptions
     presence: PresenceLimits
     look_interval_ms: int = 1_000
+    consumer_margin_ms: int = 0
+    """What a consumer of the feed sends has ended so long after, for better or worse."""
 
 
 class Node:
@@ -102,7 +104,7 @@ class Node:
         self.logins = Logins(ledger, self.flusher, store.partitions, self._kick)
         targets = {"webhooks": webhooks, "projection": projector}
         self.consumers: Sequence[FeedConsumer] = [
-            FeedConsumer(role, store, self.keeper, target, meter, ConsumerOptions())
+            FeedConsumer(role, store, self.keeper, target, meter, ConsumerOptions(margin_ms=options.consumer_margin_ms))
             for role, target in targets.items()
             if target
         ]

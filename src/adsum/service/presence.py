@@ -20,6 +20,10 @@ MAX_CONN_ID_BYTES = 256
 """Of a connection ID that a caller names, which is kept as long as the change it caused. OpenIM's have 32."""
 
 
+MAX_PLATFORM_IDS = 100
+"""Platform IDs that one edit may name."""
+
+
 class OnlineEdit(NamedTuple):
     """One user's platform IDs to set online and offline, as an API caller gives them."""
 
@@ -113,6 +117,7 @@ class Presence:
             try:
                 self._check_user(user_id)
                 _check_conn(conn_id)
+                _check_platforms(len(to_hold) + len(to_let_go))
                 online = check(to_hold) if to_hold else 0
                 offline = check(to_let_go) if to_let_go else 0
             except ArgumentError as error:
@@ -131,6 +136,11 @@ class Presence:
         finally:
             # A write that failed may have been carried out.
             self._states.written([edit.user_id for edit in edits])
+
+    @property
+    def max_users(self) -> int:
+        """Users that a call may name."""
+        return self._limits.max_users
 
     def known_entries(self, user_ids: Sequence[str]) -> bytes | None:
         """What `query` answers, as an encoded `getUserStatusResp`, at once; raises `ArgumentError`.
@@ -194,6 +204,11 @@ class Presence:
         # A character takes 1 to 4 bytes, so most IDs need not be encoded to be judged.
         if len(user_id) * 4 > limit and len(user_id.encode()) > limit:
             raise ArgumentError(f"userID is longer than {limit} bytes")
+
+
+def _check_platforms(count: int) -> None:
+    if count > MAX_PLATFORM_IDS:
+        raise ArgumentError(f"more than {MAX_PLATFORM_IDS} platform IDs for one user")
 
 
 def _check_conn(conn_id: str) -> None:

@@ -164,7 +164,7 @@ class Projector:
         self._flying = wave
         try:
             await self._write(wave)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the users must still be written
             await self._failed(wave, error)
         else:
             self._flying = _Wave()
@@ -178,18 +178,21 @@ class Projector:
         while some := list(islice(states, USERS_A_WRITE)):
             # Asked each time: this process may have stood still meanwhile, and another written something newer.
             statuses = [Status(user_id, state.mask) for user_id, state in some if state.owned.good]
+            if not statuses:
+                continue
             try:
                 await self._projection.write(statuses)
-            except StoreError:
+            except Exception:
                 self._meter.projected(len(statuses), ok=False)
                 raise
             self._meter.projected(len(statuses), ok=True)
 
-    async def _failed(self, wave: _Wave, error: StoreError) -> None:
+    async def _failed(self, wave: _Wave, error: Exception) -> None:
         if not self._failures:
-            log.warning("the projection cannot be written: %s; trying again", error)
+            defect = None if isinstance(error, StoreError) else error
+            log.warning("the projection cannot be written: %s; trying again", error, exc_info=defect)
         self._failures += 1
-        self.trouble = error.detail
+        self.trouble = str(error)
         options = self._options
         pause_ms = backoff_ms(self._failures, options.retry_min_ms, options.retry_max_ms, self._jitter())
         await asyncio.sleep(pause_ms / 1000)
@@ -272,7 +275,9 @@ class Projector:
 
     def _put_read(self, user_id: str, state: _State) -> None:
         assert self._changed is not None
-        if user_id not in self._changed and user_id not in self._waiting.states:
+        waits = self._waiting.states.get(user_id)
+        # One of an ownership that is over would not be written.
+        if user_id not in self._changed and (waits is None or not waits.owned.good):
             self._put(user_id, state)
 
     async def _wait(self, wait_ms: int | None) -> None:

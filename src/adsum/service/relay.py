@@ -228,14 +228,18 @@ class Relay:
         try:
             while self._asked:
                 asked, self._asked = self._asked, []
-                answers = await asyncio.gather(self._store.versions(), return_exceptions=True)
+                versions, failure = list[int](), None
+                try:
+                    versions = await self._store.versions()
+                except Exception as error:  # noqa: BLE001 - told to those who asked
+                    failure = error
                 for answer in asked:
                     if answer.done():
                         continue
-                    if isinstance(found := answers[0], BaseException):
-                        answer.set_exception(found)
+                    if failure is None:
+                        answer.set_result(versions)
                     else:
-                        answer.set_result(found)
+                        answer.set_exception(failure)
         finally:
             self._asking = False
 

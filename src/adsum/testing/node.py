@@ -63,6 +63,7 @@ class NodeOptions:
             gateway=GatewayOptions(heartbeat_timeout_ms=NEVER_MS),
             presence=PresenceLimits(),
             look_interval_ms=self.look_interval_ms,
+            consumer_margin_ms=self.store_timeout_ms,
         )
 
 

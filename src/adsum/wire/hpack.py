@@ -24,8 +24,8 @@ Shape = tuple[Field | bytes, ...]
 Tell = Callable[[bytes, bytes], Field | None]
 """What a field, by name and value, is in a shape; None: its name alone."""
 
-_Entry = tuple[bytes, bytes, Field | None]
-"""Of a table: name, value, and what `Tell` says of it."""
+_Entry = tuple[bytes, bytes, Field | None, int]
+"""Of a table: name, value, what `Tell` says of it, and what it counts."""
 
 TABLE_BYTES = 4_096
 """Of the dynamic table: the protocol's default, which we keep."""
@@ -109,7 +109,11 @@ _FIRST_DYNAMIC = len(_STATIC) + 1
 @cache
 def _static_entries(tell: Tell) -> list[_Entry]:
     """The static table; at 0, which is no index, an entry that is never used."""
-    return [(name, value, tell(name, value)) for name, value in ((b"", b""), *_STATIC)]
+    return [_entry(tell, name, value) for name, value in ((b"", b""), *_STATIC)]
+
+
+def _entry(tell: Tell, name: bytes, value: bytes) -> _Entry:
+    return name, value, tell(name, value), len(name) + len(value) + ENTRY_BYTES
 
 
 _CODE_LENGTHS = """
@@ -130,22 +134,34 @@ class HpackError(Exception):
     """A block that can't be decoded."""
 
 
-class Decoder:
-    """One connection's decoder."""
+class ListTooLarge(HpackError):
+    """A block of many more fields than were allowed; no more of it was decoded."""
 
-    def __init__(self, tell: Tell) -> None:
+
+class Decoder:
+    """One connection's decoder. A block's fields may count `limit` bytes.
+
+    That is judged as they come, for one byte of a block can stand for thousands of a field.
+    """
+
+    def __init__(self, tell: Tell, limit: int) -> None:
         self._tell = tell
+        self._limit = limit
         # Both tables in one, by index: the newest of the dynamic entries comes after the static ones.
         self._table = _static_entries(tell).copy()
         self._table_bytes = 0
         self._table_limit = TABLE_BYTES
 
-    def decode(self, block: bytes) -> tuple[Shape, list[bytes]]:
-        """A block's shape, and the values that are not in it; raises `HpackError`."""
+    def decode(self, block: bytes) -> tuple[Shape | None, list[bytes]]:
+        """A block's shape, and the values that are not in it; raises `HpackError`.
+
+        No shape if the fields are over the limit; over twice the limit it raises `ListTooLarge`.
+        """
         # Nearly all integers fit their prefix, which is read in place.
         shape: list[Field | bytes] = []
         values: list[bytes] = []
         table, pos, end = self._table, 0, len(block)
+        count, most = 0, 2 * self._limit
         try:
             while pos < end:
                 first = block[pos]
@@ -154,14 +170,17 @@ class Decoder:
                     index = first & 0x7F
                     if index == 0x7F:
                         index, pos = _rest(block, pos, 0x7F)
-                    name, value, told = table[index]
+                    name, value, told, size = table[index]
                 elif 0x20 <= first < 0x40:
                     if shape:
                         raise HpackError("a table size that does not come first")
                     pos = self._resize(block, pos)
                     continue
                 else:
-                    (name, value, told), pos = self._literal(block, pos, first)
+                    (name, value, told, size), pos = self._literal(block, pos, first)
+                count += size
+                if count > most:
+                    raise ListTooLarge("the fields of a header are far too large")
                 if told is None:
                     shape.append(name)
                     values.append(value)
@@ -169,7 +188,7 @@ class Decoder:
                     shape.append(told)
         except IndexError:
             raise HpackError("an index that is not in the table, or a field that is cut off") from None
-        return tuple(shape), values
+        return None if count > self._limit else tuple(shape), values
 
     def _literal(self, block: bytes, pos: int, first: int) -> tuple[_Entry, int]:
         """A field with a text of its own, after its first byte; the position after it."""
@@ -181,7 +200,7 @@ class Decoder:
             index, pos = _rest(block, pos, most)
         name, pos = (self._table[index][0], pos) if index else _string(block, pos)
         value, pos = _string(block, pos)
-        entry = name, value, self._tell(name, value)
+        entry = _entry(self._tell, name, value)
         if first & 0x40:
             self._add(entry)
         return entry, pos
@@ -199,14 +218,13 @@ class Decoder:
 
     def _add(self, entry: _Entry) -> None:
         self._table.insert(_FIRST_DYNAMIC, entry)
-        self._table_bytes += len(entry[0]) + len(entry[1]) + ENTRY_BYTES
+        self._table_bytes += entry[3]
         if self._table_bytes > self._table_limit:
             self._shrink()
 
     def _shrink(self) -> None:
         while self._table_bytes > self._table_limit:
-            name, value, _ = self._table.pop()
-            self._table_bytes -= len(name) + len(value) + ENTRY_BYTES
+            self._table_bytes -= self._table.pop()[3]
 
 
 def encode(fields: Iterable[Field]) -> bytes:
@@ -296,13 +314,13 @@ _ROOT = _grow_tree()
 
 def decode_huffman(text: bytes) -> bytes:
     """A text in Huffman code (section 5.2); raises `HpackError`. Its padding is at most 7 bits, all ones."""
-    node, out = _ROOT, b""
+    node, out = _ROOT, bytearray()
     for byte in text:
         node, said = node[byte]
         out += said
     if not node.ones or node.depth > 7:
         raise HpackError("a text in Huffman code with bad padding")
-    return out
+    return bytes(out)
 
 
 def _step(node: _Node, byte: int) -> tuple[_Node, bytes]:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from adsum.wire import http2_frames as h2
-from adsum.wire.hpack import Decoder, HpackError, Shape
+from adsum.wire.hpack import Decoder, HpackError, ListTooLarge, Shape
 from adsum.wire.http2_frames import Block, Code, ConnectionFault, StreamFault
 from adsum.wire.http2_sending import (
-    COST_OF_RESET,
     PAID_BY_REQUEST,
     PATIENCE,
     Patience,
@@ -33,8 +32,8 @@ _Meaning = tuple[Block, HeadT | None]
 
 MAX_CONTINUATIONS = 16
 
-MAX_REMEMBERED = 256
-"""Shapes of header blocks whose meaning is remembered; past that all are forgotten."""
+MAX_REMEMBERED = 16
+"""Shapes of header blocks whose meaning is remembered; past that all are forgotten. A client has few."""
 
 MAX_REMEMBERED_BYTES = 1_024
 """Of such a shape."""
@@ -44,7 +43,8 @@ MAX_REMEMBERED_BYTES = 1_024
 class Http2Limits:
     """Of one connection: requests at a time, bytes of a request's header (as sent, and decoded), of windows.
 
-    `max_unsent_bytes` of answers wait for the peer's windows; answers past that are reset.
+    `max_unsent_bytes` of answers wait for the peer's windows; answers past that are reset. As many requests
+    as may be there at a time may be taken back in a second, so that a client may give up all it waits for.
     """
 
     max_streams: int = 1_000
@@ -65,18 +65,19 @@ class ServerConnection(Generic[HeadT]):
     ) -> None:
         self.failed: str | None = None
         self.greeted = False
+        self.last_id = 0
         self._limits = limits = limits or Http2Limits()
-        self._patience = Patience()
+        self._patience = Patience(PATIENCE, "too many frames that ask nothing")
+        self._resets = Patience(limits.max_streams, "too many requests are taken back or broken")
         self.sender: Sender[HeadT] = Sender(receiver, self._patience, limits.max_unsent_bytes)
         self._receiver = receiver
         self._read = read
-        self._decoder = Decoder(h2.tell)
+        self._decoder = Decoder(h2.tell, limits.max_header_bytes)
         self._meanings: dict[Shape, _Meaning[HeadT]] = {}
         self._input = b""
-        self._last_id = 0
-        self._leaving = False
+        self._prefaced = False
+        self._leaving_id: int | None = None
         self._block: _OpenBlock | None = None
-        self._settled = False
         self._room, self._unacknowledged = limits.connection_window, 0
         settings = (
             (h2.MAX_STREAMS, limits.max_streams),
@@ -106,15 +107,23 @@ class ServerConnection(Generic[HeadT]):
     def calm(self) -> None:
         """To be called once a second."""
         self._patience.earn(PATIENCE)
+        self._resets.earn(self._limits.max_streams)
 
     def leave(self) -> None:
         """Take no more requests; those under way go on."""
-        if not self._leaving and self.failed is None:
-            self._leaving = True
+        if self._leaving_id is None and self.failed is None:
+            self._leaving_id = self.last_id
             self._say_goodbye(Code.NO_ERROR)
+
+    def give_back(self, stream: Stream[HeadT], size: int) -> None:
+        """Have the peer send so much more on a stream whose receiver gives back itself what it has taken."""
+        if not stream.ended and self.sender.is_open(stream):
+            self._give_back(stream, size)
 
     def fail(self, code: Code, reason: str) -> None:
         """End the connection: what is open is reset, and nothing more is received."""
+        if self.failed is not None:
+            return
         self.failed = reason
         self._input = b""
         self._say_goodbye(code, reason)
@@ -122,18 +131,20 @@ class ServerConnection(Generic[HeadT]):
             self._receiver.reset(stream)
 
     def _say_goodbye(self, code: Code, reason: str = "") -> None:
-        payload = self._last_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason.encode()
+        # What it names first may not grow again (section 6.8).
+        last_id = self.last_id if self._leaving_id is None else self._leaving_id
+        payload = last_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason.encode()
         self.sender.output.append(h2.frame(h2.GOAWAY, 0, 0, payload))
 
     def _receive(self, data: bytes) -> int:
         """Take all frames that are whole; the position after them."""
         pos, size = 0, len(data)
-        if not self.greeted:
+        if not self._prefaced:
             if not h2.PREFACE.startswith(data[: len(h2.PREFACE)]):
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "this is not HTTP/2")
             if size < len(h2.PREFACE):
                 return 0
-            self.greeted = True
+            self._prefaced = True
             pos = len(h2.PREFACE)
         while size - pos >= h2.HEAD_BYTES:
             high, length, kind, flags, stream_id = h2.read_head(data, pos)
@@ -150,7 +161,7 @@ class ServerConnection(Generic[HeadT]):
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._block is not None and kind != h2.CONTINUATION:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block is interrupted")
-        if not self._settled and (kind != h2.SETTINGS or flags & h2.ACK):
+        if not self.greeted and (kind != h2.SETTINGS or flags & h2.ACK):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         try:
             if kind == h2.DATA:
@@ -170,12 +181,14 @@ class ServerConnection(Generic[HeadT]):
             self._give_up(stream_id, fault.code)
 
     def _give_up(self, stream_id: int, code: Code) -> None:
-        self.sender.output.append(reset_frame(stream_id, code))
         stream = self.sender.streams.get(stream_id)
-        self._patience.spend(1 if stream is None else COST_OF_RESET)
-        if stream is not None:
-            self.sender.forget(stream)
+        if stream is None:
+            self.sender.output.append(reset_frame(stream_id, code))
+            self._patience.spend()
+        else:
+            self.sender.drop(stream, code)
             self._receiver.reset(stream)
+            self._resets.spend()
 
     # Requests
 
@@ -199,7 +212,7 @@ class ServerConnection(Generic[HeadT]):
         if stream.room < 0:
             raise StreamFault(Code.FLOW_CONTROL_ERROR)
         if not ended:
-            self._give_back(stream, size)
+            self._give_back(stream, size - len(payload) if stream.gives_back else size)
         if stream.body_left >= 0:
             stream.body_left -= len(payload)
             if stream.body_left < 0 or (ended and stream.body_left):
@@ -224,7 +237,7 @@ class ServerConnection(Generic[HeadT]):
             raise StreamFault(Code.STREAM_CLOSED)
 
     def _was_opened(self, stream_id: int) -> bool:
-        return bool(stream_id & 1) and stream_id <= self._last_id
+        return bool(stream_id & 1) and stream_id <= self.last_id
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id & 1:
@@ -259,17 +272,17 @@ class ServerConnection(Generic[HeadT]):
         # Whatever becomes of the request, the table must follow the peer's.
         try:
             shape, values = self._decoder.decode(encoded)
+        except ListTooLarge as error:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, str(error)) from None
         except HpackError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, str(error)) from None
-        block, head = self._meanings.get(shape) or self._mean(shape)
-        if block is not None and block.size + len(b"".join(values)) > self._limits.max_header_bytes:
-            block = None
-        if stream_id <= self._last_id:
+        block, head = (None, None) if shape is None else self._meanings.get(shape) or self._mean(shape)
+        if stream_id <= self.last_id:
             self._on_trailers(stream_id, block, ended=ended)
             return
-        self._last_id = stream_id
+        self.last_id = stream_id
         sender, limits = self.sender, self._limits
-        if self._leaving or len(sender.streams) >= limits.max_streams:
+        if self._leaving_id is not None or len(sender.streams) >= limits.max_streams:
             sender.leave_behind(stream_id)
             raise StreamFault(Code.REFUSED_STREAM)
         if block is None or head is None or itself or (ended and block.content_length > 0):
@@ -325,16 +338,16 @@ class ServerConnection(Generic[HeadT]):
         stream = self.sender.streams.get(stream_id)
         if stream is not None:
             stream.ended = True
-            self.sender.forget(stream)
+            self.sender.drop(stream)
             self._receiver.reset(stream)
-            self._patience.spend(COST_OF_RESET)
+            self._resets.spend()
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         _check_of_connection(stream_id)
         if flags & h2.ACK:
             _check_size(payload, 0)
             return
-        self._settled = True
+        self.greeted = True
         # First, so that the peer knows whose windows what follows is sent by.
         self.sender.output.append(h2.frame(h2.SETTINGS, h2.ACK, 0))
         self.sender.settle(h2.read_settings(payload))

@@ -139,6 +139,7 @@ _OF_CONNECTIONS = frozenset((b"connection", b"proxy-connection", b"keep-alive", 
 _NAMES = re.compile(rb"(?:\n:?[!#$%&'*+\-.^_`|~0-9a-z]+)*")
 _bad_value = re.compile(rb"[\0\r\n]|[ \t]\Z|\A[ \t]").search
 _MALFORMED: Field = (b"", b"")
+_LENGTH = re.compile(rb"[0-9]{1,19}")
 
 TELLING = _PSEUDO | {b"te", b"content-length", b"content-type", b"grpc-encoding"}
 """Fields whose values tell what kind of request this is, and have few of them."""
@@ -167,12 +168,13 @@ def read_shape(shape: Shape) -> Block | None:
         or not plain.keys().isdisjoint(_OF_CONNECTIONS)
     ):
         return None
-    length = plain.get(b"content-length", b"-1")
-    if plain.get(b"te", b"trailers") != b"trailers" or not (length.isdigit() or length == b"-1"):
+    lengths = [value for name, value in fields if name == b"content-length"]
+    if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)) or plain.get(b"te", b"trailers") != b"trailers":
         return None
     if pseudo and not asked[b":path"]:
         return None
     names = tuple(part for part in shape if isinstance(part, bytes))
     telling = {name: value for name, value in plain.items() if name in TELLING}
     size = sum([len(name) + len(value) + ENTRY_BYTES for name, value in fields])
-    return Block(asked.get(b":path", b""), asked.get(b":method", b""), telling, names, int(length), size)
+    length = int(lengths[0]) if lengths else -1
+    return Block(asked.get(b":path", b""), asked.get(b":method", b""), telling, names, length, size)

@@ -4,7 +4,7 @@ Invariant: no more DATA goes out than the peer's windows allow, nor any while `h
 force; what has to wait is bounded by `max_unsent_bytes`, and answers past that are reset.
 """
 
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from adsum.wire import http2_frames as h2
 from adsum.wire.http2_frames import Code, ConnectionFault
@@ -17,8 +17,8 @@ PATIENCE = 1_000
 PAID_BY_REQUEST = 4
 """Such frames that come with a request: clients of gRPC ping, and widen windows, once or twice for each."""
 
-COST_OF_RESET = PAID_BY_REQUEST + 1
-"""A request that was taken back, or broke the protocol, has paid for nothing."""
+STREAMS_FOR_A_FRAME = 16
+"""Changing the windows of so many streams is as much work as a frame that asks nothing."""
 
 MAX_LEFT = 1_024
 """Streams remembered that we ended before their peer did: what it still sends on them is ignored."""
@@ -33,8 +33,10 @@ class Stream(Generic[HeadT]):
         "body_left",
         "ended",
         "fields",
+        "gives_back",
         "head",
         "id",
+        "opened",
         "owner",
         "room",
         "tail",
@@ -49,6 +51,8 @@ class Stream(Generic[HeadT]):
         self.fields = fields
         self.owner: Any = None
         self.ended = False  # by the peer
+        self.opened = False  # the answer has begun
+        self.gives_back = False  # the receiver gives the stream's window back, as it takes what came
         self.window = 0  # bytes we may send
         self.room = 0  # bytes the peer may send
         self.unacknowledged = 0  # bytes the peer has sent that it has not got back
@@ -76,22 +80,27 @@ class Receiver(Protocol[HeadT]):
         """The peer wants no answer any more, or can't get one."""
         ...
 
+    def kept(self, size: int) -> None:
+        """So many more bytes of answers (less, if below 0) wait to be sent."""
+        ...
+
 
 class Patience:
-    """Bounds the frames that ask nothing of us: resets, pings, settings, ..."""
+    """With frames that cost us something and bring the peer nothing: so many at most, of which `earn` gives back."""
 
-    def __init__(self) -> None:
-        self._left = PATIENCE
+    def __init__(self, most: int, reason: str) -> None:
+        self._most = self._left = most
+        self._reason = reason
 
     def spend(self, frames: int = 1) -> None:
         """Count such frames; raises `ConnectionFault` if they are too many."""
         self._left -= frames
         if self._left < 0:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that ask nothing")
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, self._reason)
 
     def earn(self, frames: int) -> None:
         """So many more may come, for something useful was done."""
-        self._left = min(self._left + frames, PATIENCE)
+        self._left = min(self._left + frames, self._most)
 
 
 class Sender(Generic[HeadT]):
@@ -126,10 +135,15 @@ class Sender(Generic[HeadT]):
 
     def open(self, stream: Stream[HeadT], block: bytes) -> None:
         """Begin an answer with this header block."""
+        if not self.is_open(stream):
+            return
+        stream.opened = True
         self.output.append(h2.headers_frames(stream.id, block))
 
     def send(self, stream: Stream[HeadT], data: bytes) -> None:
         """Send, or have wait, a part of an answer that was opened."""
+        if not self.is_open(stream):
+            return
         size = len(data)
         if size > self._max_frame or size > stream.window or size > self._window or stream.unsent or self._held:
             self._send_later(stream, data)
@@ -145,8 +159,9 @@ class Sender(Generic[HeadT]):
         if not stream.ended or size > self._max_frame or size > stream.window or size > self._window or self._held:
             self.open(stream, opening)
             self.send(stream, data)
-            if self.is_open(stream):
-                self.end(stream, trailers)
+            self.end(stream, trailers)
+            return
+        if self.streams.pop(stream_id, None) is None:
             return
         self._window -= size
         self.output += (
@@ -157,31 +172,30 @@ class Sender(Generic[HeadT]):
             h2.make_head(0, len(trailers), h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream_id),
             trailers,
         )
-        del self.streams[stream_id]
 
     def end(self, stream: Stream[HeadT], block: bytes) -> None:
         """End an answer, once all of it is sent, with these trailers (or the only header block it has)."""
+        if not self.is_open(stream):
+            return
         if stream.unsent:
             stream.tail = block
             return
         self.output.append(h2.headers_frames(stream.id, block, h2.END_STREAM))
-        if not stream.ended:
-            # The answer is whole without the rest of the request (section 8.1).
-            self.output.append(reset_frame(stream.id, Code.NO_ERROR))
-        self.forget(stream)
+        # The answer is whole without the rest of the request (section 8.1).
+        self.drop(stream, None if stream.ended else Code.NO_ERROR)
 
-    def reset(self, stream: Stream[HeadT], code: Code) -> None:
-        """Give up a stream that is still open."""
-        self.output.append(reset_frame(stream.id, code))
-        self.forget(stream)
-
-    def forget(self, stream: Stream[HeadT]) -> None:
-        """Send nothing more on a stream."""
-        del self.streams[stream.id]
+    def drop(self, stream: Stream[HeadT], code: Code | None = None) -> None:
+        """Send nothing more on a stream, but that it is reset if there is a code."""
+        if self.streams.pop(stream.id, None) is None:
+            return
+        if code is not None:
+            self.output.append(reset_frame(stream.id, code))
         if stream.unsent:
-            self._unsent_bytes -= len(stream.unsent)
+            size = len(stream.unsent)
             stream.unsent = _NOTHING
             del self._waiting[stream.id]
+            self._unsent_bytes -= size
+            self._receiver.kept(-size)
         if not stream.ended:
             self.leave_behind(stream.id)
 
@@ -195,7 +209,7 @@ class Sender(Generic[HeadT]):
         """Send nothing more on any stream; those that were open."""
         streams = list(self.streams.values())
         for stream in streams:
-            self.forget(stream)
+            self.drop(stream)
         return streams
 
     # As the peer says
@@ -220,9 +234,11 @@ class Sender(Generic[HeadT]):
         window = settings.get(h2.INITIAL_WINDOW, self.stream_window)
         widened, self.stream_window = window - self.stream_window, window
         if widened:
+            self._patience.spend(len(self.streams) // STREAMS_FOR_A_FRAME)
             for stream in self.streams.values():
                 stream.window += widened
                 _check_widening(widened, stream.window)
+        if widened > 0:
             self._send_waiting()
 
     # What has to wait
@@ -233,8 +249,10 @@ class Sender(Generic[HeadT]):
         self._waiting[stream.id] = stream
         self._send_more(stream)
         if self._unsent_bytes > self._max_unsent_bytes and stream.unsent:
-            self.reset(stream, Code.ENHANCE_YOUR_CALM)
+            self.drop(stream, Code.ENHANCE_YOUR_CALM)
             self._receiver.reset(stream)
+        # Last, for it may be answered by dropping this stream or another.
+        self._receiver.kept(len(data))
 
     def _send_waiting(self) -> None:
         """Send what the windows allow; of those that wait for the connection's the last served is last again."""
@@ -258,11 +276,16 @@ class Sender(Generic[HeadT]):
             self._window -= size
             self.output.append(h2.frame(h2.DATA, 0, stream.id, bytes(unsent[pos : pos + size])))
             pos += size
-        self._unsent_bytes -= pos
+        if pos:
+            self._unsent_bytes -= pos
+            self._receiver.kept(-pos)
         # Who takes much may tell so; who takes it bit by bit uses up our patience.
         self._patience.earn(pos // 1_024)
         stream.unsent = unsent[pos:]
         if stream.unsent:
+            if len(stream.unsent) * 2 < len(cast("bytes", unsent.obj)):
+                # The rest would keep all of it in memory.
+                stream.unsent = memoryview(bytes(stream.unsent))
             return
         del self._waiting[stream.id]
         if stream.tail is not None:

@@ -171,6 +171,26 @@ def _text(value: int | bytes, name: str) -> str:
         raise DataError(f"{name} is not valid UTF-8") from None
 
 
+def has_more_than(most: int, data: bytes, number: int) -> bool:
+    """Whether a message has a counted field, of a number below 16, more often than that; raises `DataError`.
+
+    For messages that must not be decoded before that is known: an element of two bytes becomes an object.
+    """
+    if len(data) <= 2 * most:
+        return False
+    tag = number << 3 | _COUNTED
+    # Each begins with its tag, which may be written in more bytes than it needs: nearly always that is all to ask.
+    if data.count(tag) + data.count(tag | 0x80) <= most:
+        return False
+    found = 0
+    for field, wire_type, _ in _fields(data):
+        if field == number and wire_type == _COUNTED:
+            found += 1
+            if found > most:
+                return True
+    return False
+
+
 def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """(field number, wire type, value) of the varint and counted fields; the others are stepped over."""
     pos = 0

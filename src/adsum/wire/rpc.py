@@ -17,8 +17,8 @@ from adsum.wire.http2_frames import Block
 PREFIX_BYTES = 5
 """Before each message: whether it is compressed, and its length in 4 bytes."""
 
-MAX_MESSAGE_CHARS = 4_096
-"""Of a status message, and bytes of its details, so that they fit a header a client takes (8 KiB at most)."""
+MAX_MESSAGE_BYTES = 4_096
+"""Of a status message as it is sent, and of its details, so that both fit a header a client takes (often 16 KiB)."""
 
 HTTP_OK = 200
 MAX_TIMEOUT_DIGITS = 8
@@ -98,24 +98,30 @@ def text_of(metadata: Metadata, key: bytes) -> str | None:
 
 
 class Messages:
-    """Takes the body of a request apart into messages of up to `limit` bytes, for streams that have many."""
+    """A body of many messages of up to `limit` bytes: kept as it came, and taken apart message by message."""
 
     def __init__(self, limit: int, *, gzip: bool) -> None:
         self._limit = limit
         self._gzip = gzip
-        self._data = b""
+        self._data = bytearray()
 
     @property
-    def partial(self) -> bool:
-        """Whether part of a message has come and the rest has not."""
-        return bool(self._data)
+    def kept_bytes(self) -> int:
+        """Of what came and was not taken."""
+        return len(self._data)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The messages that are whole now; raises `RpcRefused`."""
+    def feed(self, data: bytes) -> None:
+        """More of the body."""
         self._data += data
-        while (end := message_end(self._data, self._limit)) <= len(self._data):
-            message, self._data = self._data[:end], self._data[end:]
-            yield read_message(message, self._limit, gzip=self._gzip)
+
+    def take(self) -> bytes | None:
+        """The next message, None if it is not whole yet; raises `RpcRefused`."""
+        end = message_end(self._data, self._limit)
+        if end > len(self._data):
+            return None
+        message = bytes(self._data[:end])
+        del self._data[:end]
+        return read_message(message, self._limit, gzip=self._gzip)
 
 
 def message_end(data: bytes | bytearray, limit: int) -> int:
@@ -183,7 +189,18 @@ _UNSAFE = re.compile(rb"[^ -$&-~]")
 def _status(refused: RpcRefused) -> Iterator[Field]:
     yield b"grpc-status", b"%d" % refused.code
     if refused.message:
-        text = refused.message[:MAX_MESSAGE_CHARS].encode("utf-8", "replace")
-        yield b"grpc-message", _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], text)
-    if 0 < len(refused.details) <= MAX_MESSAGE_CHARS:
+        yield b"grpc-message", _escape(refused.message)
+    if 0 < len(refused.details) <= MAX_MESSAGE_BYTES:
         yield b"grpc-status-details-bin", b64encode(refused.details).rstrip(b"=")
+
+
+def _escape(message: str) -> bytes:
+    """A status message as a header's value, cut at a character's end."""
+    message = message[:MAX_MESSAGE_BYTES]
+    while True:
+        escaped = _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], message.encode("utf-8", "replace"))
+        over = len(escaped) - MAX_MESSAGE_BYTES
+        if over <= 0:
+            return escaped
+        # A character is escaped in 12 bytes at most.
+        message = message[: -max(1, over // 12)]

@@ -22,6 +22,7 @@ END_OF_HEAD: Final = b"\r\n\r\n"
 _GET: Final = b"GET "
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
+_HOST = re.compile(rb"[!-+\--~\x80-\xff]+")
 _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 _FIELD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*"
 _FIELDS = re.compile(rb"(?:%b(?:\r\n%b)*)?" % (_FIELD, _FIELD))
@@ -86,8 +87,8 @@ def parse_request(head: bytes) -> UpgradeRequest:
     key = headers.get(b"sec-websocket-key", b"")
     if not _KEY.fullmatch(key):
         raise UpgradeError(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64")
-    if b"host" not in headers:
-        raise UpgradeError(HTTPStatus.BAD_REQUEST, "the Host header is missing")
+    if not _HOST.fullmatch(headers.get(b"host", b"")):
+        raise UpgradeError(HTTPStatus.BAD_REQUEST, "there must be one Host header, and a host in it")
     if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
         raise UpgradeError(HTTPStatus.BAD_REQUEST, "an opening handshake has no body")
     return UpgradeRequest(parts[1], key, headers)
@@ -107,10 +108,11 @@ def http_response(status: HTTPStatus, content_type: str, body: bytes) -> bytes:
         f"HTTP/1.1 {status.value} {status.phrase}",
         f"Content-Type: {content_type}",
         f"Content-Length: {len(body)}",
-        "Connection: close",
     ]
     if status is HTTPStatus.UPGRADE_REQUIRED:
-        lines += ["Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        lines += ["Connection: close, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    else:
+        lines.append("Connection: close")
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append("Allow: GET")
     return "\r\n".join((*lines, "", "")).encode() + body
@@ -129,9 +131,9 @@ def build_request(host: str, target: str, key: bytes) -> bytes:
 
 
 def accepts(head: bytes, key: bytes) -> bool:
-    """Whether the head of an answer opens the WebSocket that was asked for with `key`, without any extension."""
+    """Whether the head of an answer opens the WebSocket that was asked for with `key`, and agrees to nothing else."""
     line, _, fields = head.partition(b"\r\n")
-    if not line.startswith(b"HTTP/1.1 101"):
+    if line != b"HTTP/1.1 101" and not line.startswith(b"HTTP/1.1 101 "):
         return False
     try:
         headers = _parse_headers(fields)
@@ -141,7 +143,7 @@ def accepts(head: bytes, key: bytes) -> bool:
         headers.get(b"sec-websocket-accept") == _accept_value(b64encode(key))
         and _has_word(headers, b"upgrade", b"websocket")
         and _has_word(headers, b"connection", b"upgrade")
-        and b"sec-websocket-extensions" not in headers
+        and headers.keys().isdisjoint((b"sec-websocket-extensions", b"sec-websocket-protocol"))
     )
 
 

@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from adsum.adapters import ws
+from adsum.adapters.listener import SPARE_FILES
 from adsum.adapters.ws import WsOptions, WsServer
 from adsum.core.session import Session
 from adsum.domain.errors import AdsumError, FrameError, TooManyConnections
@@ -321,7 +322,7 @@ def test_the_last_file_descriptors_are_not_for_connections(loop: Callable[[], as
 
     async def knock(gateway: NotingGateway) -> None:
         server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
-        with few_files(spare=ws.SPARE_FILES // 2):
+        with few_files(spare=SPARE_FILES // 2):
             port = await server.start("127.0.0.1", 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(REQUEST)

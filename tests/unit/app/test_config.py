@@ -329,6 +329,10 @@ def test_what_is_unwise_is_a_warning() -> None:
     guarded = {"secret": GOOD_SECRET, "grpc_require_admin": True}
     assert "no gRPC call can succeed" in load(guarded, {}, None).warnings()[0]
     assert load({**guarded, "admins": "root"}, {}, None).warnings() == []
+    hasty = {"secret": GOOD_SECRET, "lease_ttl_ms": 2_999}
+    assert load(hasty, {}, None).warnings() == []
+    assert "store_timeout_ms = 1000" in load({**hasty, "store": "redis://localhost"}, {}, None).warnings()[0]
+    assert load({**hasty, "store": "redis://localhost", "store_timeout_ms": 999}, {}, None).warnings() == []
 
 
 def test_the_committed_document_is_the_generated_one() -> None:

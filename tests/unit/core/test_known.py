@@ -232,7 +232,7 @@ def test_one_partition_is_forgotten() -> None:
     table = KnownTable(2, 10)
     table.watch(make_session("w"), ["a", "b"])
     teach(table, "a", "b", "c", "d", "e", "f")
-    table.cool(0)
+    table.cool({0})
     assert table.watched_users == 2
     assert table.hot()
     assert all(user.partition == 1 for user in table.hot())

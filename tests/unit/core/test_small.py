@@ -98,6 +98,9 @@ def test_the_wheel_is_never_early_and_never_a_tick_late(puts: list[tuple[int, bo
     assert not wheel._slots
 
 
+LANES = 3
+
+
 def writes(pace: Pace, count: int, window: int) -> list[bool]:
     """What is said of so many writes, spread over a window."""
     return [pace.under_load((window * count + number) * WINDOW_MS // count) for number in range(count)]
@@ -105,15 +108,24 @@ def writes(pace: Pace, count: int, window: int) -> list[bool]:
 
 def test_load_begins_with_many_writes_in_a_window_and_lasts_while_there_are_some() -> None:
     """A burst is load from its last write on; what rests then make keeps it up; a calm window ends it."""
-    pace = Pace()
-    assert not any(writes(pace, BUSY_WRITES - 1, 10))
-    assert writes(pace, BUSY_WRITES, 11) == [False] * (BUSY_WRITES - 1) + [True]
-    assert all(writes(pace, CALM_WRITES, 12))
-    assert all(writes(pace, CALM_WRITES - 1, 13))
-    assert not any(writes(pace, CALM_WRITES, 14))
+    pace, busy, calm = Pace(LANES), BUSY_WRITES * LANES, CALM_WRITES * LANES
+    assert not any(writes(pace, busy - 1, 10))
+    assert writes(pace, busy, 11) == [False] * (busy - 1) + [True]
+    assert all(writes(pace, calm, 12))
+    assert all(writes(pace, calm - 1, 13))
+    assert not any(writes(pace, calm, 14))
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 64])
+def test_lanes_that_rest_keep_load_up_and_do_not_begin_it(lanes: int) -> None:
+    """However many there are, each makes ten writes in a window."""
+    pace = Pace(lanes)
+    assert not any(writes(pace, 10 * lanes, 10))
+    assert writes(pace, BUSY_WRITES * lanes, 11)[-1]
+    assert all(all(writes(pace, 10 * lanes, window)) for window in range(12, 20))
 
 
 def test_load_long_past_is_none() -> None:
-    pace = Pace()
+    pace = Pace(1)
     assert writes(pace, BUSY_WRITES, 10)[-1]
     assert not any(writes(pace, CALM_WRITES, 20))

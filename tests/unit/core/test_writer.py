@@ -89,6 +89,37 @@ def test_the_default_batch_is_100_users() -> None:
     assert sizes == [100, 100, 50]
 
 
+def test_a_new_holder_has_written_again_once_each_has_been_written_whatever_changed_since() -> None:
+    """Those who were dirty too, and those under way under the former name: it may hold them."""
+    writer = make()
+    writer.mark("flying", Cause(), 0)
+    take(writer)
+    writer.mark("dirty", Cause(), 0)
+    writer.rejoin("g-2", ["a", "b"], 1)
+    writer.acknowledged(0)
+    written: list[str] = []
+    while not writer.rewritten:
+        flight = take(writer, 1)
+        assert flight is not None
+        assert flight.batch.holder == "g-2"
+        written += users(flight)
+        writer.mark(f"new-{len(written)}", Cause(), 2)
+        writer.acknowledged(0)
+    assert {"a", "b", "dirty", "flying"} <= set(written)
+    assert not writer.clean
+
+
+def test_what_failed_is_not_written_again() -> None:
+    writer = make()
+    writer.rejoin("g-2", ["a"], 0)
+    take(writer)
+    writer.failed(0, 0, 0.5)
+    found = [writer.rewritten]
+    assert users(take(writer, 1_000)) == ["a"]
+    writer.acknowledged(0)
+    assert [*found, writer.rewritten] == [False, True]
+
+
 def test_changes_that_follow_each_other_merge() -> None:
     """A user marked often is written once: as they are then, caused by the last mark, waiting since the first."""
     writer = make()

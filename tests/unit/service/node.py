@@ -29,13 +29,14 @@ class Node:
         options: WriterOptions = QUICK,
         max_wait_ms: int = 60_000,
         lease_ttl_ms: int = 15,
+        policy: LoginPolicy = LoginPolicy.KICK_NOBODY,
     ) -> None:
         self.store = store
         self.meter = RecordingMeter()
-        self.registry = Registry(LoginPolicy.KICK_NOBODY, 1_000_000, 1_000_000)
+        self.registry = Registry(policy, 1_000_000, 1_000_000)
         next_op_id = OpIds(f"{name}-op")
         self.writer = Writer("", options, 0, next_op_id)
-        self.ledger = LoginLedger(LoginPolicy.KICK_NOBODY, PLATFORMS, self.registry)
+        self.ledger = LoginLedger(policy, PLATFORMS, self.registry)
         self.flusher = Flusher(
             self.writer,
             self.ledger,

@@ -21,7 +21,10 @@ class Lease:
 
     def __init__(self, holder: str) -> None:
         self.holder = holder
-        self.held = True
+        self.left_ms = LEASE_MS
+
+    def held_for(self, ms: int) -> bool:
+        return self.left_ms > ms
 
 
 class Desk:
@@ -233,14 +236,27 @@ async def test_what_is_no_longer_kept_is_passed_over_and_told(
     await node.stop()
 
 
+async def test_nothing_is_begun_in_the_last_of_a_lease(world: World) -> None:
+    """It could arrive after what the next owner does."""
+    node = Node(world, "a", ConsumerOptions(interval_ms=2, handover_ms=60_000, margin_ms=500))
+    await node.start()
+    await write(world, 1)
+    found = []
+    for left_ms in (LEASE_MS, 501, 500):
+        node.lease.left_ms = left_ms
+        found.append(node.desk.handed[0].owned.good)
+    assert found == [True, True, False]
+    await node.stop()
+
+
 async def test_one_whose_lease_is_not_good_does_nothing(world: World, node: Node) -> None:
     """What it was handed is not its to do; with a good lease it begins again at the cursor."""
     await write(world, 2)
-    node.lease.held = False
+    node.lease.left_ms = 0
     assert not node.desk.handed[0].owned.good
     await write(world, 1)
     assert node.desk.versions() == [1, 2]
-    node.lease.held = True
+    node.lease.left_ms = LEASE_MS
     assert not node.desk.handed[0].owned.good
     await until(lambda: node.desk.versions() == [1, 2, 1, 2, 3])
     assert node.desk.handed[-1].owned.good

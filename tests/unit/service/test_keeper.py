@@ -140,6 +140,35 @@ async def test_a_write_that_finds_the_lease_gone_has_it_renewed_at_once(
     assert [change.after for change in changes_of(world.entries, "u")] == [IOS]
 
 
+async def test_former_names_end_although_something_always_waits(world: World, clock: ManualClock, node: Node) -> None:
+    """A busy gateway is never without a write under way: enough that all held before is written again."""
+    node.connect("u")
+    await until(lambda: node.writer.clean)
+    world.store.failing.add("release")
+    await lose(clock, node)
+    await until(lambda: node.writer.clean)
+    held = world.store.hold("write_holds")
+    node.connect("v")
+    await held.arrived.wait()
+    world.store.failing.clear()
+    await former_ended(node)
+    assert not node.writer.clean
+    assert await world.masks() == {"u": IOS}
+    held.answer()
+
+
+async def test_a_sweep_that_asked_nothing_says_nothing_of_the_store(world: World, node: Node) -> None:
+    """While renewals fail the store's trouble stays told."""
+    world.store.failing.add("renew")
+    await until(lambda: node.keeper.trouble == "renew fails")
+    sweeps = world.store.calls["sweep"]
+    await node.keeper._noting(node.keeper._sweep)
+    assert world.store.calls["sweep"] == sweeps
+    assert node.keeper.trouble == "renew fails"
+    world.store.failing.clear()
+    await until(lambda: not node.keeper.trouble)
+
+
 async def test_nothing_is_swept_until_all_is_written_again(world: World, clock: ManualClock, node: Node) -> None:
     """With the lease lost and the store refusing writes, the old holds stay until the new ones are there."""
     node.connect("u")

@@ -22,6 +22,8 @@ class Copy:
         self.users_online: dict[str, int] = {}
         self.writes: list[list[Status]] = []
         self.away = False
+        self.defects = 0
+        """How many writes fail as no projection may."""
         self.closed = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -32,6 +34,9 @@ class Copy:
         await asyncio.sleep(0)
         if self.away:
             raise StoreError("away")
+        if self.defects:
+            self.defects -= 1
+            raise RuntimeError("a defect")
         for user_id, mask in statuses:
             self.users_online[user_id] = mask
 
@@ -53,6 +58,9 @@ class GoodLease:
 
     holder = "a"
     held = True
+
+    def held_for(self, _ms: int) -> bool:
+        return self.held
 
 
 class Node:
@@ -222,6 +230,37 @@ async def test_one_that_lost_its_lease_writes_nothing(world: World, node: Node) 
     assert node.copy.online() == {}
     node.lease.held = True
     await until(lambda: node.copy.online() == {"u": IOS})
+
+
+async def test_a_defect_loses_nothing(world: World, node: Node) -> None:
+    """What was to be written is tried again, as after any other failure."""
+    node.copy.defects = 2
+    await write(world, ("u", IOS))
+    await until(lambda: node.copy.online() == {"u": IOS})
+    await until(lambda: sorted(state._cursor for state in world.truth._roles.values()) == [0, 0, 0, 1])
+    assert node.projector.trouble == ""
+
+
+async def test_what_an_ownership_left_waiting_is_no_reason_to_skip_a_user(clock: ManualClock) -> None:
+    """Who owns the partition anew reads the user too, or nobody would write them."""
+    world = World(clock, partitions=1)
+    await write(world, ("u", IOS))
+    node = Node(world, clock)
+    node.copy.gate.clear()
+    await node.start()
+    await until(lambda: len(node.copy.writes) == 1)
+    clock.advance(OPTIONS.renew_ms)
+    node.projector._walk.set()
+    await until(lambda: "u" in node.projector._waiting.states)
+    former = node.projector._waiting.states["u"].owned
+    node.lease.held = False
+    assert not former.good
+    node.lease.held = True
+    await until(lambda: node.projector._waiting.states["u"].owned.good)
+    node.copy.gate.set()
+    await until(lambda: len(node.copy.writes) == 2)
+    assert node.copy.writes[1] == [Status("u", IOS)]
+    await node.stop()
 
 
 async def test_changes_that_are_no_longer_kept_are_read_anew(clock: ManualClock) -> None:

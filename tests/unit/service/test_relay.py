@@ -18,14 +18,19 @@ from tests.unit.service.node import World
 class Follow:
     """A relay and what it passed on."""
 
-    def __init__(self, store: FaultyStore, look_interval_ms: int = 3_600_000) -> None:
+    def __init__(self, store: FaultyStore, look_interval_ms: int = 3_600_000, grace_ms: int = 0) -> None:
         self.store = store
         self.meter = RecordingMeter()
         self.heard: list[FeedEntry] = []
         self.also_heard: list[FeedEntry] = []
         self.resynced: list[int] = []
         self.relay = Relay(
-            store, [self.heard.append, self.also_heard.append], self.resync, self.meter, look_interval_ms
+            store,
+            [self.heard.append, self.also_heard.append],
+            self.resync,
+            self.meter,
+            look_interval_ms,
+            grace_ms=grace_ms,
         )
 
     async def resync(self, partition: int, *, restarted: bool) -> None:  # noqa: ARG002 - the relay's protocol
@@ -160,6 +165,81 @@ async def test_what_is_no_longer_kept_is_read_anew(world: World, follow: Follow)
     assert follow.resynced == [0]
     await write(world, 2)
     assert follow.versions() == [21, 22]
+
+
+@pytest_asyncio.fixture
+async def patient(world: World) -> AsyncIterator[Follow]:
+    """A follower that gives others an hour to write again what the store has lost."""
+    follow = Follow(world.store, grace_ms=3_600_000)
+    await follow.relay.start()
+    yield follow
+    await follow.relay.stop()
+
+
+async def test_what_was_only_trimmed_is_read_anew_at_once(world: World, patient: Follow) -> None:
+    """Nobody has anything to write again where the store has lost nothing."""
+    world.store.drops = lambda entry: entry.version < 20
+    await write(world, 20)
+    await until(lambda: not patient.relay.behind)
+    assert patient.resynced == [0]
+
+
+async def waits(world: World, patient: Follow) -> None:
+    """Wait for the follower to have found out that it must wait."""
+    asked = world.store.calls["versions"]
+    await until(lambda: world.store.calls["versions"] > asked + 1)
+    await turns()
+    assert patient.relay.behind == 1
+    assert patient.resynced == []
+
+
+async def test_after_a_loss_others_have_the_time_to_write_again(world: World, patient: Follow) -> None:
+    """Before that those not yet written would be taken for offline."""
+    patient.relay._lost()
+    world.store.drops = lambda entry: entry.version < 20
+    await write(world, 20)
+    await waits(world, patient)
+
+
+async def test_while_the_feed_is_interrupted_a_loss_may_still_be_told(world: World, patient: Follow) -> None:
+    """Who listens to no server can't know that it is another one."""
+    world.store.session = 0
+    world.store.drops = lambda entry: entry.version < 20
+    await write(world, 20)
+    await waits(world, patient)
+
+
+async def test_an_entry_after_an_older_version_than_the_one_seen_is_of_another_past(
+    world: World, patient: Follow
+) -> None:
+    """The store was emptied, say, and was written to again: it need not have been interrupted for that."""
+    await write(world, 3)
+    world.store.drops = lambda _: True
+    await write(world, 20)
+    patient.relay._arrived(FeedEntry(0, 0, 23, "op", ()))
+    await waits(world, patient)
+
+
+async def test_the_versions_are_asked_for_all_partitions_at_once() -> None:
+    """However many must be read anew at the same moment."""
+    world = World(ManualClock(), partitions=64)
+    follow = Follow(world.store)
+    await follow.relay.start()
+    asked = world.store.calls["versions"]
+    follow.relay.read_lost(dict.fromkeys(range(64), 1))
+    await until(lambda: sorted(follow.resynced) == list(range(64)))
+    assert world.store.calls["versions"] - asked <= 4
+    await follow.relay.stop()
+
+
+async def test_versions_that_cannot_be_had_are_asked_for_again(world: World, follow: Follow) -> None:
+    world.store.failing.add("versions")
+    asked = world.store.calls["versions"]
+    follow.relay.read_lost({0: 1})
+    await until(lambda: world.store.calls["versions"] > asked + 2)
+    assert follow.resynced == []
+    world.store.failing.clear()
+    await until(lambda: follow.resynced == [0])
 
 
 async def test_reading_anew_loses_nothing_that_happens_meanwhile(world: World, follow: Follow) -> None:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from adsum.core.feed import FeedCursor
+from adsum.core.known import Known
 from adsum.core.opids import OpIds
 from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.platforms import PRESETS, PlatformRegistry
@@ -418,6 +419,26 @@ async def test_a_partition_read_anew_forgets_who_was_only_asked_for(desk: Desk) 
     assert desk.states.table.hot_users == 0
     assert desk.at_once("watched") == [Status("watched", IOS)]
     assert await desk.ask("u", "v") == [IOS, IOS]
+
+
+async def test_partitions_read_anew_at_once_are_one_walk_through_the_table(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has everybody, and there may be thousands of partitions."""
+    users = [f"watched-{number}" for number in range(20)]
+    await desk.presence.subscribe("s", users)
+    desk.store.drops = lambda _: True
+    await desk.set(IOS, *users)
+    walks, watched = [], desk.states.table.watched
+
+    def counted() -> list[Known]:
+        walks.append(0)
+        return watched()
+
+    monkeypatch.setattr(desk.states.table, "watched", counted)
+    await asyncio.gather(*(desk.states.resync(partition, restarted=False) for partition in range(2)))
+    assert len(walks) == 1
+    assert desk.at_once(*users) == [Status(user_id, IOS) for user_id in users]
 
 
 async def test_a_reading_from_before_a_partition_was_read_anew_teaches_nobody(desk: Desk) -> None:

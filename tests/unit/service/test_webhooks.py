@@ -87,6 +87,9 @@ class GoodLease:
     holder = ""
     held = True
 
+    def held_for(self, _ms: int) -> bool:
+        return self.held
+
 
 class World:
     """Webhooks with their surroundings; `build` changes the options."""

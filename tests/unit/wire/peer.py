@@ -50,6 +50,7 @@ class Peer:
     answers: bytes | None = None
     log: list[tuple[Any, ...]] = field(default_factory=list)
     streams: dict[int, Stream[Block]] = field(default_factory=dict)
+    kept_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.server: ServerConnection[Block] = ServerConnection(self, lambda block: block, self.limits)
@@ -101,6 +102,9 @@ class Peer:
     def reset(self, stream: Stream[Block]) -> None:
         self.log.append(("reset", stream.id))
 
+    def kept(self, size: int) -> None:
+        self.kept_bytes += size
+
     def _answer(self, stream: Stream[Block]) -> None:
         if self.answers is not None:
             self.server.sender.answer(stream, OPENING, self.answers, TRAILERS)
@@ -113,7 +117,8 @@ def body_of(frames: list[Frame], stream: int = 1) -> bytes:
 
 def fields_of(block: bytes) -> dict[bytes, bytes]:
     """The fields of a block that uses no dynamic table."""
-    shape, _ = Decoder(whole).decode(block)
+    shape, _ = Decoder(whole, 1 << 20).decode(block)
+    assert shape is not None
     return dict(field for field in shape if isinstance(field, tuple))
 
 

@@ -14,6 +14,7 @@ FIELDS = st.lists(st.tuples(NAMES, st.one_of(st.just(b"trailers"), st.binary(max
 def fields_of(mine: Decoder, block: bytes) -> list[Field]:
     """The fields of a block, of which some have their values apart from its shape."""
     shape, values = mine.decode(block)
+    assert shape is not None
     apart = iter(values)
     return [(part, next(apart)) if isinstance(part, bytes) else part for part in shape]
 
@@ -23,7 +24,7 @@ def tell_te(name: bytes, value: bytes) -> Field | None:
 
 
 def decoder() -> Decoder:
-    return Decoder(tell_te)
+    return Decoder(tell_te, 1 << 20)
 
 
 @given(st.lists(st.tuples(FIELDS, st.booleans()), max_size=20), st.data())
@@ -58,7 +59,7 @@ def test_blocks_that_differ_in_values_have_one_shape() -> None:
 def test_a_field_is_judged_once() -> None:
     """When its text comes: indexes of it bring the judgement along."""
     judged: list[Field] = []
-    mine, encoder = Decoder(lambda name, value: judged.append((name, value))), hpack.Encoder()
+    mine, encoder = Decoder(lambda name, value: judged.append((name, value)), 1 << 20), hpack.Encoder()
     judged.clear()
     for _ in range(3):
         mine.decode(encoder.encode([(b"a", b"1"), (b"b", b"2")]))

@@ -216,7 +216,12 @@ def test_refusals_say_what_would_be_right_and_end_the_connection() -> None:
     answer = http_response(HTTPStatus.UPGRADE_REQUIRED, "text/plain", b"no")
     assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
     assert answer.endswith(b"\r\n\r\nno")
-    for line in (b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Content-Length: 2", b"Connection: close"):
+    for line in (
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13",
+        b"Content-Length: 2",
+        b"Connection: close, Upgrade",
+    ):
         assert line in answer.split(b"\r\n")
     assert b"Allow: GET" in http_response(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"").split(b"\r\n")
 

@@ -14,8 +14,8 @@ from adsum.domain.presence import Cause, Change, EndedToken, FeedEntry, Login, T
 
 HALF_BITS = 31
 HALF = (1 << HALF_BITS) - 1
-SEQUENCE_BITS = 20
-"""Of a version: a partition has room for a million entries in one millisecond."""
+SEQUENCE_BITS = 40
+"""Of a version: while Redis's clock stands behind the last ID, all entries are of that one's millisecond."""
 
 NO_CAUSE = Cause()
 FIELDS_A_CHANGE = 7

@@ -19,6 +19,7 @@ from adsum.adapters.redis.server import Server
 from adsum.adapters.redis.servers import Servers
 from adsum.domain.errors import StoreError
 from adsum.ports import FeedListener
+from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class FeedReader:
         self._channels = {keys_of(prefix, p)[CHANNEL].encode(): p for p in range(partitions)}
         self._followers: tuple[tuple[FeedListener, Callable[[], None]], ...] = ()
         self._pasts: dict[int, Past] = {}
+        self._links: list[Link] = []
         self._task: asyncio.Task[None] | None = None
         self._sessions = 0
         self._subscribed = False
@@ -59,8 +61,8 @@ class FeedReader:
 
     async def start(self) -> None:
         """Subscribe; raises `StoreError` if that cannot be done now."""
-        links = await self._subscribe()
-        self._task = asyncio.create_task(self._keep(links), name="feed")
+        self._links = await self._subscribe()
+        self._task = asyncio.create_task(forever("following the feed", self._step), name="feed")
 
     async def stop(self) -> None:
         """Listen no longer."""
@@ -68,16 +70,17 @@ class FeedReader:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _keep(self, links: list[Link]) -> None:
-        while True:
-            try:
-                reason = await self._watch(links)
-            finally:
-                self._subscribed = False
-                await _close(links)
-            log.warning("the feed is interrupted: %s", reason)
-            links = await self._subscribe_again()
+    async def _step(self) -> None:
+        """Listen until the subscription is lost, having made one if there is none."""
+        if not self._subscribed:
+            self._links = await self._subscribe_again()
             log.info("the feed is whole again")
+        try:
+            reason = await self._watch(self._links)
+        finally:
+            self._subscribed = False
+            await _close(self._links)
+        log.warning("the feed is interrupted: %s", reason)
 
     async def _subscribe_again(self) -> list[Link]:
         while True:
@@ -116,7 +119,11 @@ class FeedReader:
         if before and before != pasts:
             log.warning("the store may have forgotten writes: all is written again")
             for _, interrupted in self._followers:
-                interrupted()
+                try:
+                    interrupted()
+                except Exception:
+                    # A defect of one follower, of which the others must hear all the same.
+                    log.exception("a follower of the feed could not take over its interruption")
 
     async def _watch(self, links: list[Link]) -> str:
         """Wait until one connection is lost; the reason."""

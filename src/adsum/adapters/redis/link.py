@@ -35,6 +35,10 @@ class Refused(Exception):
     """An error that the server answered, as a value among the answers."""
 
 
+class Overloaded(StoreError):
+    """Too much is unanswered: nothing was sent. It says nothing against the connection or the server."""
+
+
 class _Request:
     __slots__ = ("answers", "count", "done", "sent")
 
@@ -80,7 +84,7 @@ class Link(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise StoreError(f"{self.name}: {self._reason or 'the connection is closed'}")
         if self._waiting + len(commands) > MAX_WAITING:
-            raise StoreError(f"{self.name}: {self._waiting} commands are unanswered, no more are sent")
+            raise Overloaded(f"{self.name}: {self._waiting} commands are unanswered, no more are sent")
         request = _Request(len(commands), self._loop.create_future(), self._loop.time())
         self._requests.append(request)
         self._waiting += len(commands)

@@ -5,8 +5,9 @@ leases of all holders, because a script sees only keys of its own partition; so 
 renewal is one trip with a small call for each partition, whatever the number of users.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from adsum.adapters.redis.codec import (
@@ -32,6 +33,8 @@ from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
 from adsum.ports import FeedListener, nothing
 
+log = logging.getLogger(__name__)
+
 USERS, STATE, FEED = 0, 1, 2
 """Indexes of keys that plain commands use."""
 
@@ -53,7 +56,8 @@ class RedisOptions:
 
     Of all sweeps of all nodes within `sweep_ms`, one looks for ended leases. `timeout_ms` bounds
     each trip. A server that fails is tried again after `retry_min_ms`, doubling to
-    `retry_max_ms`; until then callers fail at once.
+    `retry_max_ms`; until then callers fail at once. Of `alike`, settings by name, a node that
+    opens the store is warned where the one before it was set otherwise.
     """
 
     prefix: str = "adsum"
@@ -64,6 +68,7 @@ class RedisOptions:
     timeout_ms: int = 1_000
     retry_min_ms: int = 50
     retry_max_ms: int = 5_000
+    alike: Mapping[str, str] = field(default_factory=dict)
 
 
 class RedisStore:
@@ -105,7 +110,22 @@ class RedisStore:
                 f"the store has {partitions} partitions, and this node is set to {self.partitions}: "
                 f"set partitions = {partitions}"
             )
+        await self._compare_settings()
         await self._feed.start()
+
+    async def _compare_settings(self) -> None:
+        alike = self._options.alike
+        fields = [f"set:{name}" for name in alike]
+        if not fields:
+            return
+        pairs = tuple(part for pair in zip(fields, alike.values(), strict=True) for part in pair)
+        found, _ = await self._trips.run([Call(0, "HMGET", tuple(fields), STATE), Call(0, "HSET", pairs, STATE)])
+        for (name, text), other in zip(alike.items(), found, strict=True):
+            if other is not None and other.decode() != text:
+                log.warning(
+                    "%s = %s here, and the node that started last has %s: if it is still there, set both alike",
+                    *(name, text, other.decode()),
+                )
 
     async def grant(self, holder: str, ttl_ms: int) -> None:
         """Start the lease of a new holder, in every partition."""
@@ -172,9 +192,9 @@ class RedisStore:
         answers = await self._trips.run(calls)
         by_platform: dict[int, int] = {}
         for state in answers[1::2]:
-            for field, value in _pairs(state):
-                if field[:1] == b"c" and (count := int(value)):
-                    platform_id = int(field[1:])
+            for name, value in _pairs(state):
+                if name[:1] == b"c" and (count := int(value)):
+                    platform_id = int(name[1:])
                     by_platform[platform_id] = by_platform.get(platform_id, 0) + count
         return Census(sum(answers[0::2]), by_platform)
 

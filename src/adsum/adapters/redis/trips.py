@@ -5,10 +5,11 @@ answers every call or raises `StoreError` within its time limit.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from adsum.adapters.redis.link import Command, Refused
+from adsum.adapters.redis.link import Command, Overloaded, Refused
 from adsum.adapters.redis.scripts import Script, keys_of
 from adsum.adapters.redis.server import Server
 from adsum.adapters.redis.servers import Servers
@@ -51,10 +52,10 @@ class Trips:
         return answers
 
     async def ask(self, calls: Sequence[Call]) -> list[Any]:
-        """The answer of each call, a `StoreError` for one that failed. Raises `StoreError` if time is up.
+        """The answer of each call, a `StoreError` for one that failed or was not answered in time.
 
         A call that found its partition elsewhere, or whose connection was lost, goes once
-        more: every call may be repeated without harm.
+        more: every call may be repeated without harm. What one server does is no other's loss.
         """
         if not calls:
             return []
@@ -62,19 +63,19 @@ class Trips:
         answers = await self._ask_at_once(calls)
         if answers is not None and not any(isinstance(answer, Exception) for answer in answers):
             return answers
-        try:
+        first = answers is None
+        if answers is None:
+            answers = [StoreError(f"the store did not answer within {self._limit_s:g} s")] * len(calls)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(started + self._limit_s):
-                if answers is None:
-                    answers = await self._run(calls)
+                if first:
+                    await self._run(calls, range(len(calls)), answers)
                 failed = [i for i, answer in enumerate(answers) if _is_to_go_again(answer)]
-                if failed:
-                    if any(_may_be_elsewhere(answers[i]) for i in failed):
+                if any(_may_be_elsewhere(answers[i]) for i in failed):
+                    with contextlib.suppress(StoreError):
                         await self._servers.refresh()
-                    again = await self._run([calls[i] for i in failed])
-                    for i, answer in zip(failed, again, strict=True):
-                        answers[i] = answer
-        except TimeoutError:
-            raise StoreError(f"the store did not answer within {self._limit_s:g} s") from None
+                if failed:
+                    await self._run(calls, failed, answers)
         return [_as_ours(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
     async def _ask_at_once(self, calls: Sequence[Call]) -> list[Any] | None:
@@ -90,12 +91,17 @@ class Trips:
         except StoreError as error:
             return [error] * len(calls)
 
-    async def _run(self, calls: Sequence[Call]) -> list[Any]:
-        places = await self._servers.of({call.partition for call in calls})
+    async def _run(self, calls: Sequence[Call], which: Sequence[int], answers: list[Any]) -> None:
+        """Note the answers of those calls, each server's as soon as they are there."""
+        try:
+            places = await self._servers.of({calls[i].partition for i in which})
+        except StoreError as error:
+            for i in which:
+                answers[i] = error
+            return
         trips: dict[Server, list[int]] = {}
-        for i, call in enumerate(calls):
-            trips.setdefault(places[call.partition], []).append(i)
-        answers: list[Any] = [None] * len(calls)
+        for i in which:
+            trips.setdefault(places[calls[i].partition], []).append(i)
 
         async def trip(server: Server, indexes: list[int]) -> None:
             found = await self._trip(server, [calls[i] for i in indexes])
@@ -106,7 +112,6 @@ class Trips:
             await trip(*next(iter(trips.items())))
         else:
             await asyncio.gather(*(trip(server, indexes) for server, indexes in trips.items()))
-        return answers
 
     async def _trip(self, server: Server, calls: Sequence[Call]) -> list[Any]:
         commands = [self._command(call) for call in calls]
@@ -139,7 +144,9 @@ def _is_refused(answer: object, *codes: str) -> bool:
 
 
 def _may_be_elsewhere(answer: object) -> bool:
-    return isinstance(answer, StoreError) or _is_refused(answer, *ELSEWHERE)
+    # A connection with too much on it is the right one, and to be asked for less.
+    lost = isinstance(answer, StoreError) and not isinstance(answer, Overloaded)
+    return lost or _is_refused(answer, *ELSEWHERE)
 
 
 def _is_to_go_again(answer: object) -> bool:

@@ -1,76 +1,70 @@
-"""One client's connection: its calls are begun as they come and answered as they end.
+"""One client's connection: bytes come and go, and it ends when either side says so or the other is silent.
 
-All calls of one read that can be answered at once are answered in one write, and cost
-no task. Nothing is kept for an idle connection but itself.
+Answers of one read, and of one turn of the loop, are one write. Nothing is kept for an
+idle connection but itself.
 """
 
 import asyncio
+import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import aclosing
-from math import inf
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
-from adsum.adapters.rpc.method import Begun, Desk, Streaming, Unary, as_refusal
-from adsum.adapters.rpc.requests import Requests
-from adsum.wire import rpc
-from adsum.wire.http2 import Http2Limits, ServerConnection
-from adsum.wire.http2_sending import Stream
-from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+from adsum.adapters.listener import end_sending
+from adsum.adapters.rpc.calls import UNTAKEN_TICKS, Calls
+from adsum.adapters.rpc.method import Desk
+from adsum.wire.http2_frames import Code
+
+log = logging.getLogger(__name__)
 
 WRITE_HIGH_BYTES = 1 << 20
 """Written and not taken by the system: past that a client is not read from either, until it reads."""
 
 GREETING_TICKS = 10
-"""Seconds a client has to begin speaking HTTP/2, or to take the last it is sent."""
+"""Seconds a client has to begin speaking HTTP/2."""
 
-SPARE_STREAMS = 100
-"""Streams a connection may have above the limit of calls: so a call too many hears why."""
+LINGER_TICKS = 2
+"""Seconds a client has to hang up after it got the last it is sent.
+
+If we hung up while it still sends, the system would take back what it has not read.
+"""
+
+MAX_DISCARDED_BYTES = 8 << 20
+"""Of what it still sends then; a client that sends more is dropped at once."""
+
+IDLE_TICKS = 300
+"""Seconds without a call, after which a client is told to connect again when it has one."""
 
 SILENCE_S = 60
 """After that TCP asks whether the other end is still there."""
 
 
-class _Body:
-    """A unary call whose request is not whole yet."""
-
-    __slots__ = ("data",)
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-
-class _Running:
-    """A call under way in a task, until a time of the loop at most.
-
-    Of a streaming one: its `requests`, and `taken` while an answer waits to be sent.
-    """
-
-    __slots__ = ("deadline", "requests", "taken", "task")
-
-    def __init__(self, task: "asyncio.Task[None]", deadline: float, requests: Requests | None) -> None:
-        self.task = task
-        self.deadline = deadline
-        self.requests = requests
-        self.taken: asyncio.Future[None] | None = None
+Made = Callable[["Connection", asyncio.Transport], None]
 
 
 class Connection(asyncio.Protocol):
-    """A connection, which is the `Receiver` of its own HTTP/2. `lost` is called when it has ended."""
+    """A connection and its calls. `lost` is called when it has ended.
 
-    def __init__(self, desk: Desk, made: "Callable[[Connection], None]", lost: "Callable[[Connection], None]") -> None:
+    A client that ends its side has left: calls it has under way are cancelled.
+    """
+
+    def __init__(self, desk: Desk, made: "Made", lost: "Callable[[Connection], None]") -> None:
+        self.kept_bytes = 0
         self._desk = desk
         self._made = made
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._http: ServerConnection[CallHead] = ServerConnection(
-            self, rpc.read_call, Http2Limits(max_streams=desk.limits.max_concurrent_calls + SPARE_STREAMS)
-        )
+        self._calls = Calls(desk, self, self._flush_soon)
+        self._http = self._calls.http
         self._sender = self._http.sender
         self._transport: asyncio.Transport | None = None
         self._flushing = False
         self._leaving = False
+        self._lingering = False
+        self._discarded = 0
+        self._written = self._unwritten = self._taken = 0
         self._ticks = 0
+        self._last_id = 0
 
     # asyncio calls these
 
@@ -79,12 +73,19 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
         _keep_alive(transport.get_extra_info("socket"))
-        self._made(self)
+        self._made(self, self._transport)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
         """Begin the calls that came, and send what is answered."""
-        self._http.receive(data)
+        if self._lingering:
+            self._discard(len(data))
+            return
+        try:
+            self._http.receive(data)
+        except Exception:
+            log.exception("a gRPC connection failed")
+            self._http.fail(Code.INTERNAL_ERROR, "the connection failed here")
         self._flush()
 
     def pause_writing(self) -> None:
@@ -92,9 +93,11 @@ class Connection(asyncio.Protocol):
         self._sender.hold()
         if self._transport is not None:
             self._transport.pause_reading()
+        self._weigh()
 
     def resume_writing(self) -> None:
         """The client reads."""
+        self._weigh()
         self._sender.let_go()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
@@ -104,20 +107,45 @@ class Connection(asyncio.Protocol):
         """Cancel what is under way."""
         self._transport = None
         for stream in self._sender.forget_all():
-            self.reset(stream)
+            self._calls.reset(stream)
+        self._weigh()
         self._lost(self)
+
+    def _weigh(self) -> None:
+        """Count what was written and not taken by the system."""
+        before = self._unwritten
+        self._unwritten = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        self._desk.keep(self, self._unwritten - before)
 
     # The server calls these
 
     def tick(self) -> None:
         """To be called once a second."""
         self._http.calm()
-        self._end_late_calls()
-        if self._transport is None or (self._http.greeted and not self._transport.is_closing()):
-            self._ticks = 0
+        self._calls.tick()
+        transport = self._transport
+        if transport is None:
             return
+        self._weigh()
+        taken = self._written - self._unwritten
+        if taken != self._taken:
+            self._ticks, self._taken = 0, taken
+        elif self._unwritten:
+            self._count_ticks(UNTAKEN_TICKS)
+        elif self._lingering:
+            self._count_ticks(LINGER_TICKS)
+        elif not self._http.greeted:
+            self._count_ticks(GREETING_TICKS)
+        elif self._sender.streams or self._http.last_id != self._last_id:
+            self._ticks, self._last_id = 0, self._http.last_id
+        else:
+            self._ticks += 1
+            if self._ticks > IDLE_TICKS:
+                self.leave()
+
+    def _count_ticks(self, most: int) -> None:
         self._ticks += 1
-        if self._ticks > GREETING_TICKS:
+        if self._ticks > most and self._transport is not None:
             self._transport.abort()
 
     def leave(self) -> None:
@@ -128,180 +156,16 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> "list[asyncio.Task[None]]":
         """End now; the tasks of calls that are thereby cancelled."""
-        owners = [stream.owner for stream in self._sender.streams.values()]
+        tasks = self._calls.tasks()
         if self._transport is not None:
             self._transport.abort()
-        return [owner.task for owner in owners if isinstance(owner, _Running)]
+        return tasks
 
-    # HTTP/2 calls these
-
-    def opened(self, stream: Stream[CallHead], *, ended: bool) -> None:
-        """A call has begun."""
-        head = stream.head
-        method = self._desk.methods.get(head.path)
-        if head.http_status != rpc.HTTP_OK:
-            self._sender.end(stream, rpc.http_refusal(head.http_status))
-        elif head.refusal is not None:
-            self._refuse(stream, head.refusal)
-        elif method is None:
-            self._refuse(stream, RpcRefused(StatusCode.UNIMPLEMENTED, f"unknown method {head.path}"))
-        elif isinstance(method, Streaming):
-            self._begin_streaming(stream, method, ended=ended)
-        elif ended:
-            self._refuse(stream, RpcRefused(StatusCode.INTERNAL, "the call has no request"))
-
-    def body(self, stream: Stream[CallHead], data: bytes, *, ended: bool) -> None:
-        """More of a call's request."""
-        owner = stream.owner
-        if owner is None and ended:
-            self._begin(stream, data)
-            return
-        try:
-            if isinstance(owner, _Running):
-                assert owner.requests is not None
-                owner.requests.feed(data, ended=ended)
-            else:
-                self._collect(stream, data, ended=ended)
-        except RpcRefused as refused:
-            self._cancel(stream, refused)
-
-    def drained(self, stream: Stream[CallHead]) -> None:
-        """A streaming call may go on answering."""
-        owner = stream.owner
-        if isinstance(owner, _Running) and owner.taken is not None and not owner.taken.done():
-            owner.taken.set_result(None)
-
-    def reset(self, stream: Stream[CallHead]) -> None:
-        """Nobody waits for this call's answer any more."""
-        self._stop(self._release(stream))
-
-    # Unary calls
-
-    def _collect(self, stream: Stream[CallHead], data: bytes, *, ended: bool) -> None:
-        """Keep a request until it is whole; raises `RpcRefused`."""
-        body = stream.owner
-        if body is None:
-            body = stream.owner = _Body()
-        body.data += data
-        self._desk.keep(len(data))
-        if len(body.data) > rpc.message_end(body.data, self._desk.limits.max_request_bytes):
-            raise RpcRefused(StatusCode.INTERNAL, "the request is more than one message")
-        if ended:
-            self._release(stream)
-            self._begin(stream, bytes(body.data))
-
-    def _begin(self, stream: Stream[CallHead], data: bytes) -> None:
-        head = stream.head
-        method = self._desk.methods[head.path]
-        assert isinstance(method, Unary)
-        try:
-            message = rpc.read_message(data, self._desk.limits.max_request_bytes, gzip=head.gzip)
-            timeout_s = rpc.timeout_of(stream.fields)
-            self._desk.check_calls()
-            answering = method.answer(message, stream.fields)
-            begun = Begun(answering, answering.send(None)) if method.prompt else answering
-        except StopIteration as done:
-            self._sender.answer(stream, rpc.OPENING, rpc.write_message(done.value), rpc.OK_TRAILERS)
-        except Exception as error:  # noqa: BLE001 - the last line of defence
-            self._refuse(stream, as_refusal(error, head))
-        else:
-            self._run(stream, self._finish(stream, begun), timeout_s)
-
-    async def _finish(self, stream: Stream[CallHead], answering: Awaitable[bytes]) -> None:
-        try:
-            answer = await answering
-        except Exception as error:  # noqa: BLE001 - the last line of defence
-            self._refuse(stream, as_refusal(error, stream.head))
-        else:
-            if self._sender.is_open(stream):
-                self._release(stream)
-                self._sender.answer(stream, rpc.OPENING, rpc.write_message(answer), rpc.OK_TRAILERS)
+    def shed(self) -> None:
+        """End the call that has most kept, or the connection if that is for what was written and not taken."""
+        if not self._calls.end_largest(self._unwritten) and self._transport is not None:
+            self._transport.abort()
         self._flush_soon()
-
-    # Streaming calls
-
-    def _begin_streaming(self, stream: Stream[CallHead], method: Streaming, *, ended: bool) -> None:
-        requests = Requests(gzip=stream.head.gzip)
-        try:
-            timeout_s = rpc.timeout_of(stream.fields)
-            self._desk.check_calls()
-            requests.feed(b"", ended=ended)
-        except RpcRefused as refused:
-            self._refuse(stream, refused)
-        else:
-            self._run(stream, self._answer_all(stream, method, requests), timeout_s, requests)
-
-    async def _answer_all(self, stream: Stream[CallHead], method: Streaming, requests: Requests) -> None:
-        begun = False
-        try:
-            async with aclosing(method.answers(requests, stream.fields)) as answers:
-                async for answer in answers:
-                    if not begun:
-                        self._sender.open(stream, rpc.OPENING)
-                        begun = True
-                    await self._send(stream, answer)
-        except Exception as error:  # noqa: BLE001 - the last line of defence
-            end = as_refusal(error, stream.head)
-        else:
-            end = RpcRefused(StatusCode.OK, "")
-        if self._sender.is_open(stream):
-            self._release(stream)
-            self._sender.end(stream, rpc.trailers(end) if begun else rpc.trailers_only(end))
-        self._flush_soon()
-
-    async def _send(self, stream: Stream[CallHead], answer: bytes) -> None:
-        """Send one of many answers, and wait until the client lets it come."""
-        self._sender.send(stream, rpc.write_message(answer))
-        self._flush_soon()
-        if stream.unsent and isinstance(stream.owner, _Running):
-            stream.owner.taken = self._loop.create_future()
-            await stream.owner.taken
-
-    # All calls
-
-    def _run(
-        self,
-        stream: Stream[CallHead],
-        work: Coroutine[Any, Any, None],
-        timeout_s: float | None,
-        requests: Requests | None = None,
-    ) -> None:
-        """Have a task do it, within the call's time or up to a tick longer."""
-        deadline = inf if timeout_s is None else self._loop.time() + timeout_s
-        stream.owner = _Running(self._loop.create_task(work), deadline, requests)
-        self._desk.calls += 1
-
-    def _release(self, stream: Stream[CallHead]) -> object:
-        """Take back what a call was given; what that was."""
-        owner, stream.owner = stream.owner, None
-        if isinstance(owner, _Running):
-            self._desk.calls -= 1
-        elif isinstance(owner, _Body):
-            self._desk.let_go(len(owner.data))
-        return owner
-
-    def _end_late_calls(self) -> None:
-        # The client does so itself, in time. A timer for each call would only serve one that has gone.
-        now = self._loop.time()
-        for stream in list(self._sender.streams.values()):
-            if isinstance(stream.owner, _Running) and stream.owner.deadline <= now:
-                self._cancel(stream, RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
-                self._flush_soon()
-
-    def _cancel(self, stream: Stream[CallHead], refused: RpcRefused) -> None:
-        """End a call that may be under way."""
-        self._stop(stream.owner)
-        self._refuse(stream, refused)
-
-    def _stop(self, owner: object) -> None:
-        if isinstance(owner, _Running):
-            # Not before the task has begun: it has to end what a prompt method began.
-            self._loop.call_soon(owner.task.cancel)
-
-    def _refuse(self, stream: Stream[CallHead], refused: RpcRefused) -> None:
-        if self._sender.is_open(stream):
-            self._release(stream)
-            self._sender.end(stream, rpc.trailers_only(refused))
 
     # Writing
 
@@ -319,8 +183,21 @@ class Connection(asyncio.Protocol):
         output = self._http.take()
         if output:
             transport.write(output)
+            self._written += len(output)
         if self._http.failed is not None or (self._leaving and not self._sender.streams):
-            transport.close()
+            self._linger(transport)
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """End our side, and wait a little for the client to end its own."""
+        if not self._lingering:
+            self._lingering = True
+            self._ticks = 0
+            end_sending(transport)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > MAX_DISCARDED_BYTES and self._transport is not None:
+            self._transport.abort()
 
 
 def _keep_alive(connection: socket.socket | None) -> None:

@@ -17,8 +17,8 @@ SERVICE_NAME = DESCRIPTOR.services_by_name["Health"].full_name
 OVERALL = ""
 """The name that stands for the whole server."""
 
-MAX_WATCHES = 100
-"""Watches at a time: each is a call under way, of which the server takes only so many, and asks for no token."""
+MAX_REQUEST_BYTES = 4_096
+"""A request names one service."""
 
 
 class Health:
@@ -29,12 +29,11 @@ class Health:
         self._status: int = HealthCheckResponse.NOT_SERVING
         self._stopping = False
         self._changed = asyncio.Event()
-        self._watches = 0
 
     def methods(self) -> dict[str, Method]:
         """The methods by path."""
         return {
-            f"/{SERVICE_NAME}/Check": Unary(self._check, prompt=True),
+            f"/{SERVICE_NAME}/Check": Unary(self._check, prompt=True, max_bytes=MAX_REQUEST_BYTES),
             f"/{SERVICE_NAME}/Watch": Streaming(self._watch),
         }
 
@@ -60,20 +59,11 @@ class Health:
         return HealthCheckResponse(status=self._status).SerializeToString()
 
     async def _watch(self, requests: AsyncIterator[bytes], _metadata: Metadata) -> AsyncGenerator[bytes, None]:
-        """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here.
-
-        RESOURCE_EXHAUSTED beyond `MAX_WATCHES`.
-        """
-        if self._watches >= MAX_WATCHES:
-            raise RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many health watches")
-        self._watches += 1
-        try:
-            async for body in requests:
-                async for status in self._states(_service(body)):
-                    yield HealthCheckResponse(status=status).SerializeToString()
-                return
-        finally:
-            self._watches -= 1
+        """The present state and each later one, until the service stops; SERVICE_UNKNOWN for one unknown here."""
+        async for body in requests:
+            async for status in self._states(_service(body)):
+                yield HealthCheckResponse(status=status).SerializeToString()
+            return
 
     async def _states(self, service: str) -> AsyncIterator[int]:
         told: int | None = None

@@ -3,14 +3,24 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from adsum.wire.rpc import CallHead, Metadata, RpcRefused, StatusCode
 
-WHOLE_REQUESTS = 16
-"""How many requests of the greatest size may be there in part, on all connections, before more are refused."""
+WHOLE_REQUESTS = 32
+"""How many requests of the greatest size are kept, with what else waits, on all connections."""
+
+SHARE = 4
+"""A connection may have one part in so many of that."""
+
+STREAM_MESSAGE_BYTES = 4_096
+"""Of a request in a stream: those here name a service or a file."""
 
 log = logging.getLogger(__name__)
+
+
+def nobody_asks(_metadata: Metadata) -> None:
+    """Admits every call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +29,14 @@ class Unary:
 
     `prompt`: it is begun at once, outside of any task, which is only made if it comes to
     wait; so it must not ask for the current task (as `asyncio.timeout` does) before that.
+    `admit` raises `RpcRefused` before anything is done with the request, such as inflating it.
+    `max_bytes` of a request, if that is less than the server takes.
     """
 
     answer: Callable[[bytes, Metadata], Coroutine[Any, Any, bytes]]
     prompt: bool = False
+    admit: Callable[[Metadata], None] = nobody_asks
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +51,32 @@ Method = Unary | Streaming
 
 @dataclass(frozen=True, slots=True)
 class RpcLimits:
-    """Bytes of one request, and calls worked on at a time; beyond either a call gets RESOURCE_EXHAUSTED.
+    """What clients may have of a server. Past the first three a call gets RESOURCE_EXHAUSTED.
 
     4 MiB (gRPC's own default) hold setUserOnlineStatus for 10,000 users with IDs
-    of 256 bytes and 60 bytes of platforms and connection ID each.
+    of 256 bytes and 60 bytes of platforms and connection ID each. Streaming calls,
+    such as health watches, are bounded by connection, and are none of the calls worked on.
     """
 
     max_request_bytes: int = 4 * 1024 * 1024
     max_concurrent_calls: int = 1_000
+    max_streaming_calls: int = 16
+    max_connections: int = 1_000
+
+    @property
+    def max_kept_bytes(self) -> int:
+        """Of requests that are not whole, or not taken, and of answers that nobody takes, on all connections."""
+        return WHOLE_REQUESTS * self.max_request_bytes
+
+
+class Keeper(Protocol):
+    """A connection, as the desk knows it."""
+
+    kept_bytes: int
+
+    def shed(self) -> None:
+        """End the call that has most kept."""
+        ...
 
 
 class Desk:
@@ -54,22 +86,28 @@ class Desk:
         self.methods = methods
         self.limits = limits
         self.calls = 0
-        self._kept_bytes = 0
+        self.kept_bytes = 0
+        self.keepers: set[Keeper] = set()
 
     def check_calls(self) -> None:
         """Raise `RpcRefused` if no more calls can be worked on."""
         if self.calls >= self.limits.max_concurrent_calls:
             raise RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many calls at a time")
 
-    def keep(self, size: int) -> None:
-        """Count bytes of requests that are not whole; raises `RpcRefused` if they are too many."""
-        self._kept_bytes += size
-        if self._kept_bytes > WHOLE_REQUESTS * self.limits.max_request_bytes:
-            raise RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many large requests at a time")
+    def keep(self, keeper: Keeper, size: int) -> None:
+        """So many more bytes (fewer, if below 0) are kept for a connection; if too many, who has most loses a call.
 
-    def let_go(self, size: int) -> None:
-        """Such bytes are kept no longer."""
-        self._kept_bytes -= size
+        Not who comes last: a few that let theirs lie about would shut out all others.
+        """
+        keeper.kept_bytes += size
+        self.kept_bytes += size
+        if size <= 0:
+            return
+        most = self.limits.max_kept_bytes
+        if keeper.kept_bytes > most // SHARE:
+            keeper.shed()
+        elif self.kept_bytes > most:
+            max(self.keepers, key=lambda one: one.kept_bytes).shed()
 
 
 class Begun(Awaitable[bytes]):

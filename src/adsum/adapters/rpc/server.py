@@ -1,13 +1,19 @@
 """The gRPC server: listens, tells its health, and stops without cutting calls off."""
 
 import asyncio
+import logging
 
-from adsum.adapters.listener import listening_sockets
+from adsum.adapters.listener import files_are_short, most_files, serve
 from adsum.adapters.rpc import reflection
 from adsum.adapters.rpc.connection import Connection
 from adsum.adapters.rpc.health import OVERALL, Health
 from adsum.adapters.rpc.method import Desk, RpcLimits
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
+
+log = logging.getLogger(__name__)
+
+SHARE_OF_FILES = 4
+"""One file descriptor in so many may be a connection's: the rest is for WebSockets."""
 
 BACKLOG = 128
 """Connections the system holds until they are accepted."""
@@ -25,6 +31,8 @@ class RpcServer:
         self._desk = Desk(methods, limits or RpcLimits())
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
+        self._max_connections = 0.0
+        self._turned_away = 0
         self._stopping = False
         self._gone = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
@@ -34,15 +42,15 @@ class RpcServer:
 
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
-        loop = asyncio.get_running_loop()
         host, _, port = address.rpartition(":")
+        self._max_connections = min(self._desk.limits.max_connections, most_files() // SHARE_OF_FILES)
         try:
-            sockets = await listening_sockets(host.strip("[]"), int(port), shared=shared)
+            self._servers, taken = await serve(
+                self._connection, host.strip("[]"), int(port), shared=shared, backlog=BACKLOG
+            )
         except OSError as error:
             raise OSError(error.errno, f"gRPC can't listen on {address}: {error.strerror or error}") from None
-        self._servers = [await loop.create_server(self._connection, sock=sock, backlog=BACKLOG) for sock in sockets]
         self._tick()
-        taken: int = sockets[0].getsockname()[1]
         return taken
 
     def set_serving(self, *, serving: bool) -> None:
@@ -78,17 +86,25 @@ class RpcServer:
     def _connection(self) -> Connection:
         return Connection(self._desk, self._made, self._lost)
 
-    def _made(self, connection: Connection) -> None:
+    def _made(self, connection: Connection, transport: asyncio.Transport) -> None:
         self._connections.add(connection)
-        if self._stopping:
+        self._desk.keepers.add(connection)
+        if len(self._connections) > self._max_connections or files_are_short(transport):
+            self._turned_away += 1
+            transport.abort()
+        elif self._stopping:
             connection.leave()
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._desk.keepers.discard(connection)
         if not self._connections:
             self._gone.set()
 
     def _tick(self) -> None:
         for connection in tuple(self._connections):
             connection.tick()
+        if self._turned_away:
+            log.warning("turned %d gRPC clients away: there are too many connections, or files", self._turned_away)
+            self._turned_away = 0
         self._ticking = asyncio.get_running_loop().call_later(1, self._tick)

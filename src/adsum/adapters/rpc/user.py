@@ -17,12 +17,12 @@ from google.protobuf.message import DecodeError, Message
 
 from adsum.adapters.rpc.method import Method, Unary
 from adsum.adapters.rpc.status import OperationIdMissing, refusal
-from adsum.domain.errors import AdsumError, ArgumentError, InternalError, PermissionDenied, TokenMalformed
+from adsum.domain.errors import AdsumError, ArgumentError, DataError, InternalError, PermissionDenied, TokenMalformed
 from adsum.domain.presence import Cause, Status
 from adsum.ports import Authenticator, Meter
 from adsum.proto import user_pb2 as pb
 from adsum.service.presence import OnlineEdit, Presence
-from adsum.wire.protobuf import encode_statuses
+from adsum.wire.protobuf import encode_statuses, has_more_than
 from adsum.wire.rpc import Metadata, text_of
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["user"].full_name
@@ -82,14 +82,25 @@ class UserService:
         *,
         prompt: bool = False,
     ) -> tuple[str, Method]:
-        """One method on the wire's bytes: admit, decode, work, encode, count, and answer any error."""
+        """One method on the wire's bytes: admit; decode, work, encode, count, and answer any error."""
         name = request_type.DESCRIPTOR.name.removesuffix("Req")
+        of_users = next((field.number for field in request_type.DESCRIPTOR.fields if field.is_repeated), None)
+
+        def admit(metadata: Metadata) -> None:
+            started = perf_counter()
+            try:
+                self._admit(metadata)
+            except Exception as caught:  # noqa: BLE001 - as below
+                error = _public(caught, name, metadata)
+                self._meter.query(name, error.name, perf_counter() - started)
+                raise refusal(error) from None
 
         async def call(body: bytes, metadata: Metadata) -> bytes:
             started = perf_counter()
             outcome = "ok"
             try:
-                self._admit(metadata)
+                if of_users is not None:
+                    self._check_users(body, of_users)
                 return await work(_decode(request_type, body))
             except asyncio.CancelledError:
                 outcome = "Cancelled"
@@ -101,7 +112,16 @@ class UserService:
             finally:
                 self._meter.query(name, outcome, perf_counter() - started)
 
-        return f"/{SERVICE_NAME}/{name}", Unary(call, prompt)
+        return f"/{SERVICE_NAME}/{name}", Unary(call, prompt, admit)
+
+    def _check_users(self, body: bytes, number: int) -> None:
+        """Raise `ArgumentError` for more users than a call may have, before each becomes an object."""
+        most = self._presence.max_users
+        try:
+            if has_more_than(most, body, number):
+                raise ArgumentError(f"too many users in one call: at most {most}")
+        except DataError as error:
+            raise ArgumentError(error.detail) from None
 
     def _admit(self, metadata: Metadata) -> None:
         if OPERATION_ID_KEY not in metadata:

@@ -15,8 +15,8 @@ async def open_store() -> AsyncIterator[OpenStore]:
     """Open a store at a URL; more arguments are options."""
     stores: list[RedisStore] = []
 
-    async def made(url: str, **options: int) -> RedisStore:
-        defaults = {"partitions": 4, "timeout_ms": 20_000, "retry_max_ms": 200}
+    async def made(url: str, **options: object) -> RedisStore:
+        defaults: dict[str, object] = {"partitions": 4, "timeout_ms": 20_000, "retry_max_ms": 200}
         store = RedisStore(parse_store_url(url), RedisOptions(**(defaults | options)))  # type: ignore[arg-type]
         stores.append(store)
         await store.open()

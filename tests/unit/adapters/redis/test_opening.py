@@ -25,6 +25,18 @@ async def test_another_number_of_partitions_is_refused(open_store: OpenStore) ->
             await open_store(redis.url, partitions=16)
 
 
+async def test_settings_other_than_those_of_the_node_before_are_a_warning(
+    open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may be on their way to all nodes: each that starts is compared with the one that did before it."""
+    async with redis_server() as redis:
+        for policy in ("1", "1", "4", "4"):
+            await open_store(redis.url, alike={"login_policy": policy, "platforms": "openim"})
+        lines = [record.getMessage() for record in caplog.records if "set both alike" in record.getMessage()]
+        assert len(lines) == 1
+        assert lines[0].startswith("login_policy = 4 here, and the node that started last has 1")
+
+
 async def test_another_layout_is_refused(open_store: OpenStore) -> None:
     """A later version of Adsum may have written keys that this one would misread."""
     async with redis_server() as redis:

@@ -117,6 +117,36 @@ async def test_nothing_leaks_however_often_connections_are_cut(open_store: OpenS
         assert not interruptions, "the server is the same as before: it has forgotten nothing"
 
 
+async def test_no_defect_ends_the_feed(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and tried again."""
+    async with redis_server() as redis:
+        store = await open_store(redis.url)
+        heard: list[FeedEntry] = []
+        store.follow(heard.append)
+        tries = []
+
+        async def refresh() -> None:
+            tries.append(0)
+            if len(tries) == 1:
+                raise RuntimeError("a defect")
+
+        monkeypatch.setattr(store._servers, "refresh", refresh)
+        session = store.feed_session
+        await redis.run("CLIENT", "KILL", "TYPE", "pubsub")
+
+        async def followed() -> bool:
+            return store.feed_session > session
+
+        await eventually(followed)
+        assert len(tries) > 1
+        await put(store, "u")
+
+        async def told() -> bool:
+            return bool(heard)
+
+        await eventually(told)
+
+
 async def test_a_server_that_started_again_is_another_past(open_store: OpenStore) -> None:
     """Even one that kept its data may have lost the last of it: followers are told, once it is heard again."""
     async with redis_server("--appendonly", "yes") as redis:

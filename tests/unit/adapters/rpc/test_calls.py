@@ -170,7 +170,7 @@ async def test_a_call_taken_back_in_one_breath_is_cancelled_and_counted_so(
 
 async def connections(server: RpcServer) -> list[connection.Connection]:
     """Those that have greeted."""
-    await until(lambda: server._connections and all(one._http._settled for one in server._connections))
+    await until(lambda: server._connections and all(one._http.greeted for one in server._connections))
     return list(server._connections)
 
 
@@ -313,7 +313,7 @@ async def test_requests_that_are_not_whole_are_bounded_together(
     raw.writer.close()
     await raw.writer.wait_closed()
     await until(lambda: not server._connections)
-    assert server._desk._kept_bytes == 0
+    assert server._desk.kept_bytes == 0
 
 
 @pytest.mark.parametrize(

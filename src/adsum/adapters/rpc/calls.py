@@ -1,0 +1,318 @@
+"""The calls of one connection: begun as they come, and answered as they end.
+
+Those that can be answered at once cost no task.
+Invariant: what a call was given (its place among the calls, bytes kept for it) is
+taken back once, in `_release`, whoever ends it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from math import inf
+
+from adsum.adapters.rpc.method import (
+    SHARE,
+    STREAM_MESSAGE_BYTES,
+    Begun,
+    Desk,
+    Keeper,
+    Streaming,
+    Unary,
+    as_refusal,
+)
+from adsum.adapters.rpc.requests import Requests
+from adsum.wire import rpc
+from adsum.wire.http2 import Http2Limits, ServerConnection
+from adsum.wire.http2_frames import Code
+from adsum.wire.http2_sending import Stream
+from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+
+STALLED_TICKS = 10
+"""Seconds in which more of a request must come."""
+
+UNTAKEN_TICKS = 60
+"""Seconds in which a client must take something of an answer, or of what was written to it."""
+
+SPARE_STREAMS = 100
+"""Streams a connection may have above the limit of calls: for streaming ones, and for a call too many to hear why."""
+
+
+class _Call:
+    """A call that could not be answered at once, until its answer is out; it has until a time of the loop.
+
+    A unary one whose request is not whole has a `body`, one that is worked on a `task`, and a
+    streaming one its `requests` too, and `taken` while an answer waits to be sent. For `still_ticks`
+    it has had `seen_bytes` kept.
+    """
+
+    __slots__ = ("body", "deadline", "requests", "seen_bytes", "still_ticks", "taken", "task")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.body = bytearray()
+        self.task: asyncio.Task[None] | None = None
+        self.requests: Requests | None = None
+        self.taken: asyncio.Future[None] | None = None
+        self.seen_bytes = 0
+        self.still_ticks = 0
+
+
+class Calls:
+    """The `Receiver` of a connection's HTTP/2. `keeper` is the connection to the desk; `flush_soon` has it write."""
+
+    def __init__(self, desk: Desk, keeper: Keeper, flush_soon: Callable[[], None]) -> None:
+        self._desk = desk
+        self._keeper = keeper
+        self._flush_soon = flush_soon
+        self._loop = asyncio.get_running_loop()
+        limits = Http2Limits(
+            max_streams=desk.limits.max_concurrent_calls + SPARE_STREAMS,
+            max_unsent_bytes=desk.limits.max_kept_bytes // SHARE,
+        )
+        self.http: ServerConnection[CallHead] = ServerConnection(self, rpc.read_call, limits)
+        self._sender = self.http.sender
+        self._streaming = 0
+
+    # The connection calls these
+
+    def tick(self) -> None:
+        """To be called once a second. Ends calls whose time is up, or whose client does not go on with its part.
+
+        The client ends a late call itself, in time. A timer for each would only serve one that has
+        gone, and cost more than to go over those that are open once a second.
+        """
+        now = self._loop.time()
+        for stream in list(self._sender.streams.values()):
+            refused = self._due(stream, now)
+            if refused is not None:
+                self.finish(stream, refused)
+                self._flush_soon()
+
+    def end_largest(self, above: int) -> bool:
+        """End the call that has most kept, if that is more than `above` bytes; whether it was."""
+        largest = max(self._sender.streams.values(), key=_kept_for, default=None)
+        if largest is None or _kept_for(largest) <= above:
+            return False
+        if largest.unsent:
+            self._stop(largest)
+            self._sender.drop(largest, Code.ENHANCE_YOUR_CALM)
+        else:
+            self.finish(largest, RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many large requests at a time"))
+        return True
+
+    def tasks(self) -> "list[asyncio.Task[None]]":
+        """Of the calls under way."""
+        calls = [stream.owner for stream in self._sender.streams.values()]
+        return [call.task for call in calls if call is not None and call.task is not None]
+
+    # HTTP/2 calls these
+
+    def opened(self, stream: Stream[CallHead], *, ended: bool) -> None:
+        """A call has begun."""
+        head = stream.head
+        method = self._desk.methods.get(head.path)
+        if head.http_status != rpc.HTTP_OK:
+            self._sender.end(stream, rpc.http_refusal(head.http_status))
+        elif head.refusal is not None:
+            self.finish(stream, head.refusal)
+        elif method is None:
+            self.finish(stream, RpcRefused(StatusCode.UNIMPLEMENTED, "this method is unknown here"))
+        elif isinstance(method, Streaming):
+            self._begin_streaming(stream, method, ended=ended)
+        elif ended:
+            self.finish(stream, RpcRefused(StatusCode.INTERNAL, "the call has no request"))
+
+    def body(self, stream: Stream[CallHead], data: bytes, *, ended: bool) -> None:
+        """More of a call's request."""
+        call = stream.owner
+        if call is None and ended:
+            self._begin(stream, data)
+            return
+        if stream.tail is not None:
+            return  # It was refused, and only its answer waits.
+        if call is not None and call.requests is not None:
+            call.requests.feed(data, ended=ended)
+            self.kept(len(data))
+            return
+        try:
+            self._collect(stream, data, ended=ended)
+        except RpcRefused as refused:
+            self.finish(stream, refused)
+
+    def drained(self, stream: Stream[CallHead]) -> None:
+        """A streaming call may go on answering."""
+        call = stream.owner
+        if call is not None and call.taken is not None and not call.taken.done():
+            call.taken.set_result(None)
+
+    def reset(self, stream: Stream[CallHead]) -> None:
+        """Nobody waits for this call's answer any more."""
+        self._stop(stream)
+
+    def kept(self, size: int) -> None:
+        """So many more bytes are kept, or fewer."""
+        self._desk.keep(self._keeper, size)
+
+    # Unary calls
+
+    def _collect(self, stream: Stream[CallHead], data: bytes, *, ended: bool) -> None:
+        """Keep a request until it is whole; raises `RpcRefused`."""
+        call = self._call(stream)
+        call.body += data
+        self.kept(len(data))
+        if not self._sender.is_open(stream):
+            return  # It was one too many.
+        method = self._desk.methods[stream.head.path]
+        assert isinstance(method, Unary)
+        if len(call.body) > rpc.message_end(call.body, method.max_bytes or self._desk.limits.max_request_bytes):
+            raise RpcRefused(StatusCode.INTERNAL, "the request is more than one message")
+        if ended:
+            body = bytes(call.body)
+            self._let_go_of_request(call)
+            self._begin(stream, body)
+
+    def _begin(self, stream: Stream[CallHead], data: bytes) -> None:
+        head = stream.head
+        method = self._desk.methods[head.path]
+        assert isinstance(method, Unary)
+        try:
+            timeout_s = rpc.timeout_of(stream.fields)
+            method.admit(stream.fields)
+            limit = method.max_bytes or self._desk.limits.max_request_bytes
+            message = rpc.read_message(data, limit, gzip=head.gzip)
+            self._desk.check_calls()
+            answering = method.answer(message, stream.fields)
+            begun = Begun(answering, answering.send(None)) if method.prompt else answering
+        except StopIteration as done:
+            self._sender.answer(stream, rpc.OPENING, rpc.write_message(done.value), rpc.OK_TRAILERS)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            self.finish(stream, as_refusal(error, head))
+        else:
+            if stream.owner is None:
+                stream.owner = _Call(self._until(timeout_s))
+            stream.owner.task = self._loop.create_task(self._answer(stream, begun))
+            self._desk.calls += 1
+
+    async def _answer(self, stream: Stream[CallHead], answering: Awaitable[bytes]) -> None:
+        try:
+            answer = await answering
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            self.finish(stream, as_refusal(error, stream.head))
+        else:
+            self._release(stream)
+            self._sender.answer(stream, rpc.OPENING, rpc.write_message(answer), rpc.OK_TRAILERS)
+        self._flush_soon()
+
+    # Streaming calls
+
+    def _begin_streaming(self, stream: Stream[CallHead], method: Streaming, *, ended: bool) -> None:
+        def taken(size: int) -> None:
+            self.kept(-size)
+            self.http.give_back(stream, size)
+            self._flush_soon()
+
+        if self._streaming >= self._desk.limits.max_streaming_calls:
+            self.finish(stream, RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many streams on this connection"))
+            return
+        try:
+            call = self._call(stream)
+        except RpcRefused as refused:
+            self.finish(stream, refused)
+            return
+        stream.gives_back = True
+        call.requests = Requests(rpc.Messages(STREAM_MESSAGE_BYTES, gzip=stream.head.gzip), taken)
+        call.requests.feed(b"", ended=ended)
+        call.task = self._loop.create_task(self._answer_all(stream, method, call.requests))
+        self._streaming += 1
+
+    async def _answer_all(self, stream: Stream[CallHead], method: Streaming, requests: Requests) -> None:
+        try:
+            async with aclosing(method.answers(requests, stream.fields)) as answers:
+                async for answer in answers:
+                    if not stream.opened:
+                        self._sender.open(stream, rpc.OPENING)
+                    await self._send(stream, answer)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            self.finish(stream, as_refusal(error, stream.head))
+        else:
+            self.finish(stream, RpcRefused(StatusCode.OK, ""))
+        self._flush_soon()
+
+    async def _send(self, stream: Stream[CallHead], answer: bytes) -> None:
+        """Send one of many answers, and wait until the client lets it come."""
+        self._sender.send(stream, rpc.write_message(answer))
+        self._flush_soon()
+        if stream.unsent and stream.owner is not None:
+            stream.owner.taken = self._loop.create_future()
+            await stream.owner.taken
+
+    # All calls
+
+    def finish(self, stream: Stream[CallHead], status: RpcRefused) -> None:
+        """End a call with this status, wherever it is; if its end only waits to be sent, without one."""
+        self._stop(stream)
+        if stream.tail is not None:
+            self._sender.drop(stream, Code.CANCEL)
+        else:
+            self._sender.end(stream, rpc.trailers(status) if stream.opened else rpc.trailers_only(status))
+
+    def _call(self, stream: Stream[CallHead]) -> _Call:
+        """What is known of a call that is not answered at once; raises `RpcRefused`."""
+        call: _Call | None = stream.owner
+        if call is None:
+            call = stream.owner = _Call(self._until(rpc.timeout_of(stream.fields)))
+        return call
+
+    def _until(self, timeout_s: float | None) -> float:
+        return inf if timeout_s is None else self._loop.time() + timeout_s
+
+    def _stop(self, stream: Stream[CallHead]) -> None:
+        task = self._release(stream)
+        if task is not None:
+            # Not before the task has begun: it has to end what a prompt method began.
+            self._loop.call_soon(task.cancel)
+
+    def _release(self, stream: Stream[CallHead]) -> "asyncio.Task[None] | None":
+        """Take back what a call was given to be worked on; its task."""
+        call: _Call | None = stream.owner
+        if call is None:
+            return None
+        task, call.task = call.task, None
+        if task is not None and call.requests is None:
+            self._desk.calls -= 1
+        elif task is not None:
+            self._streaming -= 1
+        self._let_go_of_request(call)
+        return task
+
+    def _let_go_of_request(self, call: _Call) -> None:
+        size = len(call.body) if call.requests is None else call.requests.kept_bytes
+        call.requests, call.body = None, bytearray()
+        self.kept(-size)
+
+    def _due(self, stream: Stream[CallHead], now: float) -> RpcRefused | None:
+        """Why a call must end now."""
+        try:
+            call = self._call(stream)
+        except RpcRefused as refused:
+            return refused
+        if call.deadline <= now:
+            return RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+        if call.task is None and self._stalled(stream, call):
+            return RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the rest of the request did not come")
+        return None
+
+    def _stalled(self, stream: Stream[CallHead], call: _Call) -> bool:
+        """Whether no more of a request came, or nothing of the rest of an answer was taken."""
+        size = _kept_for(stream)
+        call.still_ticks = call.still_ticks + 1 if size == call.seen_bytes else 0
+        call.seen_bytes = size
+        return call.still_ticks >= (STALLED_TICKS if stream.tail is None else UNTAKEN_TICKS)
+
+
+def _kept_for(stream: Stream[CallHead]) -> int:
+    """Bytes that a call keeps here."""
+    call: _Call | None = stream.owner
+    if call is None:
+        return len(stream.unsent)
+    return len(stream.unsent) + (len(call.body) if call.requests is None else call.requests.kept_bytes)
