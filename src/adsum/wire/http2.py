@@ -340,7 +340,9 @@ class ServerConnection(Generic[HeadT]):
             stream.ended = True
             self.sender.drop(stream)
             self._receiver.reset(stream)
+            # It counts as what it is, and as no other frame.
             self._resets.spend()
+            self._patience.earn(1)
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         _check_of_connection(stream_id)

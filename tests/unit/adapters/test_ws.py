@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import cast
 
 import pytest
 import uvloop
@@ -16,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from adsum.adapters import ws
 from adsum.adapters.listener import SPARE_FILES
 from adsum.adapters.ws import WsOptions, WsServer
-from adsum.core.session import Session
+from adsum.core.session import Link, Phase, Session
 from adsum.domain.errors import AdsumError, FrameError, TooManyConnections
 from adsum.wire.handshake import Handshake, build_query
 from adsum.wire.websocket import BINARY, CLOSE, PING, goodbye, goodbye_code, server_frame
@@ -114,6 +115,45 @@ async def test_what_follows_a_goodbye_is_not_heard(server: WsServer, gateway: No
     assert await reader.read() == server_frame(CLOSE, goodbye(4321))
     assert not gateway.heard
     writer.close()
+
+
+class StallingGateway(NotingGateway):
+    """Sends more than the system takes to everybody."""
+
+    def opened(self, session: Session, link: object) -> None:
+        super().opened(session, link)
+        cast("Link", link).send_binary(bytes(32 << 20))
+
+    def stalled(self, _session: Session) -> None:
+        """It was to be expected."""
+
+    def writable(self, _session: Session) -> None:
+        """Not to be expected."""
+
+    def closed(self, session: Session) -> None:
+        if session.phase is not Phase.GONE:
+            session.phase = Phase.GONE
+            super().closed(session)
+
+
+async def test_a_goodbye_counts_while_what_was_sent_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The login ends with it; the connection is dropped a little later."""
+    monkeypatch.setattr(ws, "LINGER_MS", 50)
+    gateway = StallingGateway()
+    server = WsServer(gateway, PLATFORMS, WsOptions(handshake_timeout_ms=HANDSHAKE_MS))  # type: ignore[arg-type]
+    reader, writer = await reach(server)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport that reads
+    writer.write(REQUEST)
+    await until(lambda: gateway.open == 1)
+    writer.write(frame(CLOSE, goodbye(1000)))
+    await until(lambda: gateway.open == 0)
+    await until(lambda: not server._guests)
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    with contextlib.suppress(ConnectionResetError):
+        assert len(await reader.read(-1)) < 32 << 20
+    assert gateway.open == 0
+    writer.close()
+    server.stop_accepting()
 
 
 async def test_a_violation_is_told_then_nothing_is_heard_or_sent(server: WsServer, gateway: NotingGateway) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adsum.wire.hpack import Decoder, Field, HpackError, decode_huffman, encode
+from adsum.wire.hpack import ENTRY_BYTES, Decoder, Field, HpackError, ListTooLarge, decode_huffman, encode
 
 NAMES = st.one_of(st.sampled_from([b":path", b"te", b"operationid", b"grpc-timeout"]), st.binary(max_size=20))
 FIELDS = st.lists(st.tuples(NAMES, st.one_of(st.just(b"trailers"), st.binary(max_size=200))), max_size=12)
@@ -73,6 +73,22 @@ def test_the_same_bytes_name_another_field_when_the_table_has_changed() -> None:
     assert fields_of(mine, newest) == [(b"a", b"1")]
     mine.decode(encoder.encode([(b"b", b"2")]))
     assert fields_of(mine, newest) == [(b"b", b"2")]
+
+
+def test_a_list_over_the_limit_has_no_shape_but_the_table_follows() -> None:
+    limit = 2 * (ENTRY_BYTES + 2)
+    mine, encoder = Decoder(tell_te, limit), hpack.Encoder()
+    assert mine.decode(encoder.encode([(b"a", b"1"), (b"b", b"2")]))[0] == (b"a", b"b")
+    assert mine.decode(encoder.encode([(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]))[0] is None
+    assert mine.decode(encoder.encode([(b"c", b"3")])) == ((b"c",), [b"3"])
+
+
+def test_a_list_far_over_the_limit_is_not_decoded_to_its_end() -> None:
+    """One byte of a block may stand for 4,000 of a field: what comes after is not looked at, though it is broken."""
+    mine, encoder = Decoder(tell_te, 16_384), hpack.Encoder()
+    mine.decode(encoder.encode([(b"x" * 4_000, b"v")]))
+    with pytest.raises(ListTooLarge):
+        mine.decode(b"\xbe" * 9 + b"\x80")
 
 
 @given(st.binary(max_size=300))

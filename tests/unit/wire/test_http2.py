@@ -130,6 +130,9 @@ class TestRequests:
             [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"te", b"gzip")],
             [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"content-length", b"-1x")],
             [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"content-length", b"5")],
+            [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"content-length", b"-1")],
+            [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"content-length", b"9" * 5_000)],
+            [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), *[(b"content-length", b"0")] * 2],
             [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b"a", b"b" * 20_000)],
         ],
     )
@@ -154,6 +157,13 @@ class TestRequests:
         assert len(block) < 1_000
         frame = wire.frame(wire.HEADERS, END_HEADERS | END_STREAM, 1, block)
         assert resets(Peer(), frame) is Code.PROTOCOL_ERROR
+
+    def test_a_header_that_grows_a_thousandfold_ends_the_connection(self) -> None:
+        """A field of the table by one byte, again and again."""
+        peer = Peer()
+        peer.request(block=REQUEST + b"\x40\x01x\x7f\xa1\x1e" + b"v" * 4_000)
+        bomb = wire.frame(wire.HEADERS, END_HEADERS | END_STREAM, 3, REQUEST + b"\xbe" * 16_000)
+        assert ends(peer, bomb) is Code.ENHANCE_YOUR_CALM
 
     @pytest.mark.parametrize(("sent", "ended"), [(b"1234", True), (b"123456", False)])
     def test_a_body_of_another_length_than_told_is_reset(self, sent: bytes, *, ended: bool) -> None:
@@ -277,6 +287,29 @@ class TestAnswers:
         assert body_of([*peer.heard(), *peer.widen(10, 1)]) == b"abcde"
         assert peer.log[-1] == ("drained", 1)
 
+    def test_nothing_goes_out_on_a_stream_that_was_reset(self) -> None:
+        peer = Peer(settings=((wire.INITIAL_WINDOW, 0),))
+        stream = peer.request()
+        peer.frame(wire.RST_STREAM, 0, 1, bytes(4))
+        sender = peer.server.sender
+        sender.open(stream, OPENING)
+        sender.send(stream, b"late")
+        sender.end(stream, TRAILERS)
+        sender.answer(stream, OPENING, b"late", TRAILERS)
+        sender.drop(stream, Code.CANCEL)
+        assert peer.heard() == []
+        assert (sender._unsent_bytes, sender._waiting, peer.kept_bytes) == (0, {}, 0)
+
+    def test_what_waits_is_told_and_not_kept_with_what_was_sent(self) -> None:
+        peer = Peer(settings=((wire.INITIAL_WINDOW, 0),), answers=b"x" * 60_000)
+        stream = peer.request()
+        assert peer.kept_bytes == 60_000
+        peer.widen(59_999, 1)
+        assert peer.kept_bytes == 1
+        assert len(stream.unsent.obj) == 1  # type: ignore[arg-type]  # its bytes
+        peer.frame(wire.RST_STREAM, 0, 1, bytes(4))
+        assert peer.kept_bytes == 0
+
     def test_long_trailers_go_in_several_frames(self) -> None:
         peer = Peer()
         block = encode([(b"x", b"y" * 40_000)])
@@ -297,6 +330,17 @@ class TestRoom:
         assert 150_000 <= by_stream[0] <= 200_000
         assert 165_000 <= by_stream[1] <= 200_000
         assert all(frame.kind == wire.WINDOW_UPDATE for frame in given)
+
+    def test_a_receiver_may_give_back_what_it_has_taken_itself(self) -> None:
+        peer = Peer(limits=Http2Limits(stream_window=30_000))
+        stream = peer.request(end=False)
+        stream.gives_back = True
+        assert peer.data(bytes(16_000)) == []
+        peer.server.give_back(stream, 16_000)
+        (given,) = peer.heard()
+        assert (given.stream, int.from_bytes(given.payload, "big")) == (1, 16_000)
+        peer.data(bytes(16_000))
+        assert resets(peer, wire.frame(wire.DATA, 0, 1, bytes(15_000))) is Code.FLOW_CONTROL_ERROR
 
     def test_a_stream_over_its_window_is_reset(self) -> None:
         peer = Peer(limits=Http2Limits(stream_window=30_000))
@@ -466,6 +510,29 @@ class TestFloods:
         assert stream < 2 * PATIENCE + 10
         assert not peer.server.sender.streams
 
+    def test_all_that_may_be_open_may_be_taken_back_at_once(self) -> None:
+        """And again a second later, as when a store stands still."""
+        limits = Http2Limits(max_streams=3_000)
+        peer, first = Peer(limits=limits), 1
+        for _ in range(3):
+            streams = range(first, first + 6_000, 2)
+            for stream in streams:
+                peer.frame(wire.HEADERS, END_HEADERS, stream, REQUEST)
+            peer.say(b"".join(frame(wire.RST_STREAM, 0, stream, bytes(4)) for stream in streams))
+            peer.server.calm()
+            first += 6_000
+        assert peer.server.failed is None
+        assert not peer.server.sender.streams
+
+    def test_settings_that_change_the_windows_of_many_are_bounded(self) -> None:
+        """Each costs as much as there are streams; the window that shrinks sends nothing."""
+        peer = Peer(answers=b"xx", settings=((wire.INITIAL_WINDOW, 0),))
+        for stream in range(1, 1_601, 2):
+            peer.frame(wire.HEADERS, WHOLE, stream, REQUEST)
+        assert ends(peer, b"".join(wire.settings_frame([(4, i % 2)]) for i in range(PATIENCE // 40))) is (
+            Code.ENHANCE_YOUR_CALM
+        )
+
     def test_requests_that_we_are_made_to_reset_are_bounded(self) -> None:
         """CVE-2025-8671: the client breaks the protocol on a stream rather than take it back."""
         peer, stream = Peer(), 1
@@ -526,6 +593,15 @@ class TestLeaving:
         assert resets(peer, frame(wire.HEADERS, WHOLE, 3, REQUEST)) is Code.REFUSED_STREAM
         peer.server.sender.answer(stream, OPENING, b"hello", TRAILERS)
         assert body_of(peer.heard()) == b"hello"
+
+    def test_the_last_request_taken_never_grows(self) -> None:
+        """Clients send those after it again elsewhere."""
+        peer = Peer()
+        peer.request(1)
+        peer.server.leave()
+        peer.frame(wire.HEADERS, WHOLE, 9, REQUEST)
+        *_, goaway = peer.frame(wire.HEADERS, WHOLE, 2, REQUEST)
+        assert (goaway.kind, goaway.payload[:4]) == (wire.GOAWAY, b"\0\0\0\x01")
 
 
 def test_h2_as_a_client_is_answered_whatever_its_windows() -> None:

@@ -22,6 +22,7 @@ from adsum.wire.protobuf import (
     encode_elem,
     encode_statuses,
     encode_watch,
+    has_more_than,
 )
 from tests.unit.wire import strategies, vectors
 
@@ -223,3 +224,11 @@ def test_status_lists_are_what_protobuf_makes_of_them(statuses: list[tuple[str, 
     )
     names = [user_id.encode() for user_id, _ in masks]
     assert encode_statuses(names, [mask for _, mask in masks], cursor) == expected.SerializeToString()
+
+
+@given(values=st.lists(st.binary(max_size=5), max_size=12), most=st.integers(0, 10), long_tags=st.booleans())
+def test_elements_are_counted_before_they_are_decoded(values: list[bytes], most: int, *, long_tags: bool) -> None:
+    """However their tag is written, and whatever they and other fields hold."""
+    tag = b"\x92\x00" if long_tags else b"\x12"
+    message = b"\x0a\x03\x12\x00\x12" + b"".join(tag + bytes((len(value),)) + value for value in values)
+    assert has_more_than(most, message, 2) is (len(values) > most)

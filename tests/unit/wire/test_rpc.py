@@ -2,6 +2,7 @@
 
 import gzip
 from base64 import b64decode
+from urllib.parse import unquote
 
 import pytest
 
@@ -132,6 +133,16 @@ def test_messages_of_a_stream_in_any_pieces(size: int) -> None:
     assert not messages.kept_bytes
 
 
+def test_a_message_is_inflated_when_it_is_taken() -> None:
+    packed = gzip.compress(bytes(1_000))
+    sent = b"\1" + len(packed).to_bytes(4, "big") + packed
+    messages = Messages(1_000, gzip=True)
+    messages.feed(sent * 10)
+    assert messages.kept_bytes == 10 * len(sent)
+    assert messages.take() == bytes(1_000)
+    assert messages.kept_bytes == 9 * len(sent)
+
+
 def test_a_status_on_the_wire() -> None:
     fields = fields_of(trailers(RpcRefused(1001, "100% für\n~", b"\x00\xffabcd")))
     assert fields[b"grpc-status"] == b"1001"
@@ -143,6 +154,9 @@ def test_a_status_on_the_wire() -> None:
 
 def test_a_status_is_bounded() -> None:
     """A client takes a header of 8 KiB, and not more."""
-    fields = fields_of(trailers(RpcRefused(13, "x" * 10_000, b"y" * 10_000)))
-    assert len(fields[b"grpc-message"]) == 4_096
-    assert b"grpc-status-details-bin" not in fields
+    for character, size in (("x", 4_096), ("\n", 4_095), ("ü", 4_096 - 4), ("\U0001f600", 4_092)):
+        fields = fields_of(trailers(RpcRefused(13, character * 10_000, b"y" * 10_000)))
+        message = fields[b"grpc-message"]
+        assert 4_096 - 24 < len(message) <= size
+        assert set(unquote(message.decode(), errors="strict")) == {character}
+        assert b"grpc-status-details-bin" not in fields

@@ -80,6 +80,8 @@ def test_our_handshake_is_accepted_by_the_judge_and_its_answer_understood() -> N
     answer = response.serialize().removesuffix(b"\r\n\r\n")
     assert accepts(answer, bytes(16))
     assert not accepts(answer, bytes(15) + b"\1")
+    assert not accepts(answer + b"\r\nSec-WebSocket-Protocol: chat", bytes(16))
+    assert not accepts(answer.replace(b" 101 ", b" 1019 "), bytes(16))
 
 
 def test_an_answer_that_opens_nothing() -> None:
@@ -174,6 +176,8 @@ def test_headers_are_found_by_any_case_and_joined_when_repeated() -> None:
         (head("Sec-WebSocket-Key: " + "A" * 24, without="Sec-WebSocket-Key"), 400),
         (head(f"Sec-WebSocket-Key: {KEY}"), 400),
         (head(without="Host"), 400),
+        (head(without="Host").replace(b"HTTP/1.1", b"HTTP/1.1\r\nHost: a\r\nHost: b"), 400),
+        (head(without="Host").replace(b"HTTP/1.1", b"HTTP/1.1\r\nHost: "), 400),
         (head("Content-Length: 5"), 400),
         (head("Transfer-Encoding: chunked"), 400),
         (head(" folded: header"), 400),

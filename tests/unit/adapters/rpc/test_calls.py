@@ -1,6 +1,7 @@
 """Calls as two real clients see them: grpcio, and bytes on a socket."""
 
 import asyncio
+import contextlib
 import gzip
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.rpc import connection
+from adsum.adapters.rpc import calls, connection
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
@@ -446,3 +447,168 @@ async def test_a_name_with_two_addresses_has_one_port(presence: Presence, meter:
     port = await server.start("localhost:0")
     assert {listener.sockets[0].getsockname()[1] for listener in server._servers} == {port}
     await server.stop(0)
+
+
+async def test_many_streams_keep_no_room_of_calls(port: int, server: RpcServer) -> None:
+    """A connection has a few; others, and its own calls, are served."""
+    raw = await Raw.connect(port)
+    for _ in range(100):
+        await raw.call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b"", end=False)
+    assert b"\x0bgrpc-status\x018" in await status_of(raw)
+    assert server._desk.calls == 0
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await get(channel)(GET_ANN, metadata=METADATA, timeout=10)
+    raw.writer.close()
+
+
+async def test_requests_of_a_stream_wait_as_they_came(port: int, server: RpcServer) -> None:
+    """A client that takes no answers can't have thousands of bytes kept for each that it sends."""
+    raw = await Raw.connect(port, window=0)
+    packed = gzip.compress(bytes(4_000))
+    message = b"\1" + len(packed).to_bytes(4, "big") + packed
+    stream = await raw.call(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b"", {"grpc_encoding": b"gzip"}, end=False
+    )
+    for _ in range(100):
+        raw.writer.write(h2.frame(h2.DATA, 0, stream, message * 10))
+    await raw.next(h2.HEADERS)
+    await until(lambda: server._desk.kept_bytes > 900 * len(message))
+    assert server._desk.kept_bytes < 1_100 * len(message)
+    raw.writer.transport.abort()
+    await until(lambda: not server._connections)
+    assert server._desk.kept_bytes == 0
+
+
+async def test_half_a_request_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor beyond its deadline, which runs from its beginning."""
+    raw = await Raw.connect(port)
+    stream = await raw.call("getUserStatus", b"", {"grpc_timeout": b"1m"}, end=False)
+    assert b"\x0bgrpc-status\x014" in await status_of(raw)
+    monkeypatch.setattr(calls, "STALLED_TICKS", 1)
+    assert await raw.call("getUserStatus", b"", end=False) == stream + 2
+    assert b"\x0bgrpc-status\x014" in await status_of(raw)
+    raw.writer.close()
+
+
+async def test_who_keeps_most_loses_it_and_not_who_comes_last(
+    port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server._desk, "limits", RpcLimits(max_request_bytes=1_000))
+    others = [await Raw.connect(port) for _ in range(5)]
+    for count, other in zip((7, 7, 7, 7, 3), others, strict=True):
+        for _ in range(count):
+            await half_a_call(other)
+    await until(lambda: server._desk.kept_bytes == 31 * 1_000)
+    last = await Raw.connect(port)
+    for _ in range(3):
+        await half_a_call(last)
+    await until(lambda: server._desk.kept_bytes <= 32 * 1_000 and len(server._connections) == 6)
+    await last.call("getUserStatus", GET_ANN)
+    assert b"\x0bgrpc-status\x010" in await status_of(last)
+    for one in (*others, last):
+        one.writer.close()
+
+
+async def half_a_call(raw: Raw) -> None:
+    """A call with 1,000 bytes of a request that is longer."""
+    asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/openim.user.user/getUserStatus"))
+    stream, raw._next = raw._next, raw._next + 2
+    block = encode((*asked, (b"content-type", b"application/grpc"), (b"operationid", b"op1")))
+    raw.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, block))
+    raw.writer.write(h2.frame(h2.DATA, 0, stream, b"\0" + (999).to_bytes(4, "big") + bytes(995)))
+    await raw.writer.drain()
+
+
+async def test_a_deadline_after_the_answer_was_begun_ends_with_trailers_alone(port: int) -> None:
+    """A second `:status` would be malformed."""
+    raw = await Raw.connect(port)
+    await raw.call("/grpc.health.v1.Health/Watch", b"", {"grpc_timeout": b"1m"})
+    await raw.next(h2.HEADERS)
+    ending = await status_of(raw)
+    assert b"\x0bgrpc-status\x014" in ending
+    assert b":status" not in ending
+    assert not ending.startswith(b"\x88")
+    raw.writer.close()
+
+
+async def test_an_answer_nobody_takes_is_kept_until_the_deadline(
+    port: int, server: RpcServer, store: MemoryStore
+) -> None:
+    users = [f"{number:04d}" for number in range(1_000)]
+    await store.write_timed("op", [TimedEdit(user, 2, 0) for user in users])
+    raw = await Raw.connect(port, window=0)
+    request = pb.getUserStatusReq(userIDs=users).SerializeToString()
+    await raw.call("getUserStatus", request, {"grpc_timeout": b"1m"})
+    assert (await raw.next(h2.RST_STREAM)).code == h2.Code.CANCEL
+    assert server._desk.kept_bytes == 0
+    raw.writer.close()
+
+
+async def test_who_may_not_call_has_nothing_inflated(port: int) -> None:
+    """What is packed here is no gzip, and that is not found out."""
+    raw = await Raw.connect(port)
+    asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/openim.user.user/getUserStatus"))
+    plain = ((b"content-type", b"application/grpc"), (b"grpc-encoding", b"gzip"))
+    raw.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, 1, encode((*asked, *plain))))
+    raw.writer.write(h2.frame(h2.DATA, h2.END_STREAM, 1, b"\1\0\0\0\4none"))
+    assert b"\x0bgrpc-status\x013" in await status_of(raw)
+    raw.writer.close()
+
+
+async def test_a_health_check_is_small(port: int) -> None:
+    raw = await Raw.connect(port)
+    await raw.call("/grpc.health.v1.Health/Check", bytes(5_000))
+    assert b"\x0bgrpc-status\x018" in await status_of(raw)
+    raw.writer.close()
+
+
+async def test_a_connection_too_many_is_turned_away(
+    presence: Presence, meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = RpcServer(UserService(presence, meter), RpcLimits(max_connections=1))
+    port = await server.start("127.0.0.1:0")
+    first = await Raw.connect(port)
+    await first.next(h2.SETTINGS)
+    second, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionResetError):
+        assert await second.read() == b""
+    await until(lambda: "turned 1 gRPC clients away" in caplog.text)
+    await first.call("getUserStatus", GET_ANN)
+    assert b"\x0bgrpc-status\x010" in await status_of(first)
+    first.writer.close()
+    writer.close()
+    await server.stop(0)
+
+
+async def test_an_idle_connection_is_told_to_come_again(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "IDLE_TICKS", 0)
+    raw = await Raw.connect(port)
+    assert (await raw.next(h2.GOAWAY)).code == h2.Code.NO_ERROR
+    await raw.closed()
+    raw.writer.close()
+
+
+async def test_a_failed_connection_is_lingered_for(port: int) -> None:
+    """The last word reaches a client that goes on sending; to hang up at once would take it back."""
+    for _ in range(10):
+        raw = Raw(*await asyncio.open_connection("127.0.0.1", port))
+        raw.writer.write(b"GET / HTTP/1.1\r\n\r\n" + bytes(3_000_000))
+        assert (await raw.next(h2.GOAWAY)).code == h2.Code.PROTOCOL_ERROR
+        await raw.closed()
+        raw.writer.close()
+
+
+async def test_a_defect_ends_its_connection_with_a_word(
+    port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = await Raw.connect(port)
+    (of_raw,) = await connections(server)
+
+    def broken(_data: bytes) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(of_raw._http, "receive", broken)
+    raw.writer.write(b"x")
+    assert (await raw.next(h2.GOAWAY)).code == h2.Code.INTERNAL_ERROR
+    assert "a gRPC connection failed" in caplog.text
+    raw.writer.close()

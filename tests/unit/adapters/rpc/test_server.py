@@ -12,7 +12,6 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from adsum.adapters.memory import MemoryStore
-from adsum.adapters.rpc import health
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
@@ -105,10 +104,9 @@ async def test_a_health_watcher_that_takes_no_data_delays_nobody(service: UserSe
     await stuck.close()
 
 
-async def test_health_watchers_leave_room_for_calls(service: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Watches are calls under way and ask for no token: only so many get in, and those that end make room."""
-    monkeypatch.setattr(health, "MAX_WATCHES", 2)
-    server = RpcServer(service, RpcLimits(max_concurrent_calls=5))
+async def test_health_watchers_take_no_room_of_calls(service: UserService) -> None:
+    """They ask for no token: only so many get in on a connection, and those that end make room."""
+    server = RpcServer(service, RpcLimits(max_concurrent_calls=1, max_streaming_calls=2))
     port = await server.start("127.0.0.1:0")
     async with asyncio.timeout(10), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         watches = [watch_health(channel, "") for _ in range(2)]

@@ -283,3 +283,17 @@ async def test_the_gate_lets_an_administrator_pass(gated: grpc.aio.Channel) -> N
     metadata = (*OPERATION, ("token", AUTHENTICATOR.issue("imAdmin", 10, 3_600_000)))
     reply = await call(gated, pb.getUserStatusReq(userIDs=["bob"]), metadata)
     assert rows(reply.statusList) == [("bob", 0, [])]
+
+
+@pytest.mark.parametrize("tag", [b"\x0a", b"\x8a\x00"])
+async def test_too_many_edits_are_refused_before_they_are_decoded(channel: grpc.aio.Channel, tag: bytes) -> None:
+    """However their tag is written; what follows them is no message, and that is not found out."""
+    stub: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/openim.user.user/setUserOnlineStatus")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub((tag + b"\x00") * 101 + b"\xff", metadata=OPERATION, timeout=10)
+    assert told(caught.value) == Refused(1001, "ArgsError", "too many users in one call: at most 100")
+
+
+async def test_an_edit_names_only_so_many_platforms(channel: grpc.aio.Channel) -> None:
+    refusal = await refused(channel, online(("ann", [1] * 101)))
+    assert refusal == Refused(1001, "ArgsError", "more than 100 platform IDs for one user")
