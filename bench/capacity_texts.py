@@ -30,7 +30,7 @@ ASSUMED: Final = """\
 | a gateway | a process with one core and {gateway_gb:.0f} GB | `workers` makes several of a machine |
 | a Redis master | one core, {master_gb:.0f} GB | Redis runs commands on one core |
 | a network port | {port_gbit:.0f} Gbit/s, used to {utilisation:.0%} | feed alone, without the headers of TCP and IP |
-| masters | {masters} at most | each has a partition at least; there are 64 unless set otherwise |
+| masters | {masters} at most | each has a partition at least: `partitions` has to be set to as many, 16 by default |
 
 Watch lists are drawn from all users alike, which is the worst case. A gateway reads a connection's list once, as a
 query; its CPU for that is counted as if memory knew nobody, which is too much where gateways are few. A push is one
