@@ -79,6 +79,10 @@ COLD_PROFILE: Final = (
     "In one process, without HTTP/2, a cold call takes 21 µs (1 user, 32 in flight), 170 (100 users) and 1,430 (1,000 "
     "users) of the service; the rest is HTTP/2, the kernel's, and caches that the core shares."
 )
+HOT_PROFILE: Final = (
+    "In one process, without sockets, a call takes 15 µs where its header has a deadline of its own, 9 of them HTTP/2; "
+    "the rest is the kernel's and the event loop."
+)
 
 
 def _latency(watchers: int, median_ms: float, p99_ms: float) -> tuple[Aim, ...]:
@@ -106,7 +110,7 @@ def _asked(users: int, original: str, bounds: tuple[int, int], originals: tuple[
                 for flying, bound, best in zip((1, 32), bounds, originals, strict=True)
             ),
             f"users.redis.{kind}.{users}.32",
-            COLD_PROFILE if kind == "cold" else "",
+            COLD_PROFILE if kind == "cold" else HOT_PROFILE,
         )
         for kind in ("hot", "cold")
     )
@@ -196,6 +200,7 @@ ROWS: Final = (
         "8-19k / 33-54k / 36-55k",
         _set("per_s", (60, 120, 120), (19, 54, 55), (1, 8, 32)),
         "writes.redis.many.32",
+        "What a user costs is in the two rows below.",
     ),
     Row(
         "— service CPU a user, 1 / 32 in flight",
