@@ -1,9 +1,18 @@
-"""How hypothesis runs here: never against the clock, and on a build server the same examples every time."""
+"""How tests run here.
+
+Hypothesis runs never against the clock, and on a build server with the same examples every
+time; commands that tests start can be interrupted.
+"""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# A shell has what it starts in the background ignore Ctrl-C, and whatever that starts inherits it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
