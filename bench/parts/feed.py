@@ -12,13 +12,11 @@ together shares trips through the kernel, so a busy system pays less for each.
 """
 
 import asyncio
-import os
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
-from pathlib import Path
 from time import perf_counter, process_time
 
 from adsum.adapters.redis.scripts import keys_of
@@ -227,19 +225,19 @@ class Meter:
     async def work(self, work: Callable[[], Awaitable[int]]) -> Phase:
         """What it takes to do so many units of work."""
         start, own = perf_counter(), process_time()
-        service, redis = cpu_s(self._service), cpu_s(self._redis)
+        service, redis = machine.cpu_s(self._service), machine.cpu_s(self._redis)
         units = await work()
         if self._service:
             await self._settled()
         took_s = perf_counter() - start
-        service = cpu_s(self._service) - service - took_s * self._service_at_rest
-        redis = cpu_s(self._redis) - redis - took_s * self._redis_at_rest
+        service = machine.cpu_s(self._service) - service - took_s * self._service_at_rest
+        redis = machine.cpu_s(self._redis) - redis - took_s * self._redis_at_rest
         return Phase(units, took_s, max(service, 0), max(redis, 0), process_time() - own, 0)
 
     async def _settled(self) -> None:
         """Wait until the service has done what it was sent."""
         used = -1.0
-        while (now := cpu_s(self._service)) > used + 0.02:
+        while (now := machine.cpu_s(self._service)) > used + 0.02:
             used = now
             await asyncio.sleep(0.2)
 
@@ -248,12 +246,3 @@ async def resting() -> int:
     """Do nothing for a while."""
     await asyncio.sleep(2)
     return 1
-
-
-def cpu_s(pids: Iterable[int]) -> float:
-    """CPU seconds of processes so far, user and system."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")

@@ -9,11 +9,9 @@ CPU is the server process's, user and system, from /proc: what it really takes.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +21,7 @@ from adsum.adapters.redis.url import parse_store_url
 from adsum.core.opids import OpIds
 from adsum.core.writer import Writer, WriterOptions
 from adsum.domain.presence import Cause, HoldBatch, HoldState
+from bench import machine
 from bench.record import Record
 from tests.support.redis import RedisServer, redis_server
 
@@ -92,15 +91,9 @@ async def measure(record: Record) -> None:
 async def server_cost(redis: RedisServer) -> AsyncIterator[list[float]]:
     """CPU seconds of the server, and of these in commands, spent within; known at the end."""
     cost: list[float] = []
-    cpu, commands = cpu_s(redis), await command_s(redis)
+    cpu, commands = machine.cpu_s([redis.pid]), await command_s(redis)
     yield cost
-    cost += [cpu_s(redis) - cpu, await command_s(redis) - commands]
-
-
-def cpu_s(redis: RedisServer) -> float:
-    """CPU seconds of the server so far, user and system."""
-    fields = Path(f"/proc/{redis.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    cost += [machine.cpu_s([redis.pid]) - cpu, await command_s(redis) - commands]
 
 
 async def command_s(redis: RedisServer) -> float:

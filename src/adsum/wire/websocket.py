@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from adsum.domain.errors import FrameError
+from adsum.wire.compression import MESSAGE_TOO_BIG
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
@@ -25,7 +26,6 @@ NO_CODE: Final = 1005
 
 PROTOCOL_ERROR: Final = 1002
 INVALID_DATA: Final = 1007
-MESSAGE_TOO_BIG: Final = 1009
 
 MAX_CONTROL_BYTES: Final = 125
 

@@ -5,6 +5,7 @@ halves of 31 platform IDs. A version is the ID of the partition's last feed entr
 `MILLISECONDS-SEQUENCE`, which Redis only ever lets grow; here it is one integer.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -97,3 +98,8 @@ def _change(
 ) -> Change:
     cause = Cause(conn_id, background == 1) if conn_id or background else NO_CAUSE
     return Change(user_id, (high_before << HALF_BITS | low_before) << 1, (high << HALF_BITS | low) << 1, cause)
+
+
+def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
+    """Field and value of what Redis gives flat."""
+    return zip(flat[::2], flat[1::2], strict=True)

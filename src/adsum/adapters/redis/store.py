@@ -6,13 +6,14 @@ renewal is one trip with a small call for each partition, whatever the number of
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from adsum.adapters.redis.codec import (
     format_version,
     pack,
+    pairs,
     parse_version,
     read_entry,
     read_record,
@@ -192,7 +193,7 @@ class RedisStore:
         answers = await self._trips.run(calls)
         by_platform: dict[int, int] = {}
         for state in answers[1::2]:
-            for name, value in _pairs(state):
+            for name, value in pairs(state):
                 if name[:1] == b"c" and (count := int(value)):
                     platform_id = int(name[1:])
                     by_platform[platform_id] = by_platform.get(platform_id, 0) + count
@@ -313,12 +314,7 @@ class _HoldPart:
 _CENSUS = (("HLEN", USERS), ("HGETALL", STATE))
 
 
-def _pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
-    """Field and value of what Redis gives flat."""
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
 def _entry(partition: int, row: tuple[bytes, list[bytes]]) -> FeedEntry:
     version, flat = row
-    fields = dict(_pairs(flat))
+    fields = dict(pairs(flat))
     return read_entry(partition, version, fields[b"p"], fields[b"o"], fields[b"c"])

@@ -7,9 +7,9 @@ where the mark is missing, and a scan that found holds is followed by another, s
 later, before the holder is forgotten: what no lease names any more would stay online for ever.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+from adsum.adapters.redis.codec import pairs
 from adsum.adapters.redis.scripts import script
 from adsum.adapters.redis.trips import Call, Trips
 from adsum.domain.errors import StoreError
@@ -71,7 +71,7 @@ class Sweeps:
             call = Call(partition, "HSCAN", (scan, "COUNT", USERS_A_CALL), USERS)
             ((cursor, flat),) = await self._trips.run([call])
             users: dict[bytes, list[bytes]] = {}
-            for user, record in _pairs(flat):
+            for user, record in pairs(flat):
                 for number in _holders(record):
                     if number in numbers:
                         users.setdefault(number, []).append(user)
@@ -91,12 +91,8 @@ class Sweeps:
 
 
 def _numbers(flat: list[bytes]) -> Numbers:
-    return {number: holder for holder, number in _pairs(flat)}
+    return {number: holder for holder, number in pairs(flat)}
 
 
 def _holders(record: bytes) -> list[bytes]:
     return [part.partition(b":")[0] for part in record.split(b",")]
-
-
-def _pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:
-    return zip(flat[::2], flat[1::2], strict=True)
