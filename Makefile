@@ -3,16 +3,19 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test faults setup dev deps lint format bench bench-check capacity proto lock clean
+.PHONY: help run test test-compiled faults setup dev deps compiled lint format bench bench-check capacity proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
 ARGS ?=
 # Two at a time: more would disturb the tests of whole services on a small machine. PARALLEL= for one.
 PARALLEL ?= -n 2 --dist loadfile
+# What the compiled modules must pass as well.
+COMPILED_TESTS := tests/unit tests/contract tests/e2e/test_crowds.py
+COMPILED := PYTHONPATH=build/compiled
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## install what is missing, start the service and show presence changing hands
 	@$(BIN)/adsum demo $(ARGS)
@@ -20,6 +23,11 @@ run: setup ## install what is missing, start the service and show presence chang
 test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/unit -x" for some)
 	@echo "test: pytest $(PARALLEL) $(ARGS)"
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	@[ -n "$(ARGS)" ] || $(MAKE) test-compiled
+
+test-compiled: deps compiled ## test the compiled modules (a part of `make test`)
+	@echo "test-compiled: pytest $(PARALLEL) $(or $(ARGS),$(COMPILED_TESTS))"
+	@$(COMPILED) $(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),$(COMPILED_TESTS))
 
 faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (about five minutes)
 	@FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(ARGS)
@@ -32,7 +40,11 @@ dev:
 	@scripts/setup.sh dev
 
 deps:
-	@scripts/test-deps.sh
+	@scripts/deps.sh test
+
+compiled: dev ## compile the hot modules into build/compiled, for `make bench` and for comparing (two minutes)
+	@scripts/deps.sh compile
+	@scripts/compiled.sh
 
 lint: dev ## check style, types and import contracts
 	@failed=; \
@@ -47,11 +59,11 @@ format: dev ## format the code and apply the safe fixes
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
 
-bench: dev ## measure the service and write bench/RESULTS.md (ten minutes; needs Go and redis-server)
-	@$(BIN)/python -m bench $(ARGS)
+bench: compiled ## measure the service and write bench/RESULTS.md (ten minutes; needs Go and redis-server)
+	@$(COMPILED) $(BIN)/python -m bench $(ARGS)
 
-bench-check: dev ## measure quickly and say what got slower than in bench/results.json (four minutes)
-	@$(BIN)/python -m bench --check $(ARGS)
+bench-check: compiled ## measure quickly and say what got slower than in bench/results.json (four minutes)
+	@$(COMPILED) $(BIN)/python -m bench --check $(ARGS)
 
 capacity: dev ## write docs/capacity.md from bench/results.json: machines for 1 to 100 million users (a minute)
 	@$(BIN)/python -m bench.capacity $(ARGS)

@@ -4,13 +4,13 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from bench import check, machine, reference, report
-from bench.parts import connections, feed, latency, redis, requests, users, watching, workers, writes
+from bench.parts import compiled, connections, feed, latency, redis, requests, users, watching, workers, writes
 from bench.record import Part, Record, Results
 from bench.service import BUILT, ROOT, Unable, prepare
 
@@ -21,10 +21,15 @@ PARTS: Final[Mapping[str, Callable[[Record], Awaitable[None]]]] = {
     "requests": requests.measure,
     "writes": writes.measure,
     "users": users.measure,
+    "compiled": compiled.measure,
     "workers": workers.measure,
     "redis": redis.measure,
     "feed": feed.measure,
 }
+
+ROUNDS: Final = 3
+REPEATED: Final = frozenset({"latency", "connections", "requests", "writes", "users", "compiled"})
+"""Parts measured in each round: those whose rates, times and CPU time are judged. The others lie between them, once."""
 
 PART_LIMIT_S = 500
 """Their steps have limits of their own, which come first unless something is very wrong."""
@@ -62,7 +67,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="shorter, and with fewer sizes")
+    parser.add_argument("--quick", action="store_true", help="one round, and with fewer sizes")
     parser.add_argument("--check", action="store_true", help="quickly, then compare with bench/results.json")
     parser.add_argument("--out", type=Path, help="folder for the results; bench/ if it is a full run of all parts")
     options = parser.parse_args()
@@ -77,18 +82,33 @@ def run(names: list[str], go: str, *, quick: bool) -> Results:
     results = Results(machine.facts(go), report.now(), machine.load_average(), quick, {})
     if machine.is_busy():
         print(f"bench: the machine is busy (load average {results.load_average:.1f})", file=sys.stderr)
-    for name in names:
-        start, others_cpu_s = monotonic(), machine.others_cpu_s()
-        part = Part(reference.measure())
-        asyncio.run(measure(name, Record(part, quick=quick)))
-        # The quicker of before and after: what disturbed the one need not have disturbed the part.
-        part.reference_us = min(part.reference_us, reference.measure())
-        part.took_s = monotonic() - start
-        part.others_share = (machine.others_cpu_s() - others_cpu_s) / part.took_s / len(machine.cores())
-        if part.others_share > machine.MOST_OTHERS:
-            print(f"bench: other work took {part.others_share:.0%} of the machine: doubtful", file=sys.stderr)
-        results.parts[name] = part
+    for name, round_number in visits(names, 1 if quick else ROUNDS):
+        part = results.parts.setdefault(name, Part())
+        visit(name, Record(part, quick=quick, round_number=round_number))
     return results
+
+
+def visits(names: Sequence[str], rounds: int) -> Iterator[tuple[str, int]]:
+    """Which part is measured when, and in which round."""
+    once = [name for name in names if name not in REPEATED]
+    for round_number in range(rounds):
+        for name in [*(name for name in names if name in REPEATED), *once[round_number::rounds]]:
+            yield name, round_number
+
+
+def visit(name: str, record: Record) -> None:
+    """Measure one part in one round, and what disturbed it."""
+    part = record.part
+    start, others_cpu_s = monotonic(), machine.others_cpu_s()
+    part.references.append(reference.measure())
+    asyncio.run(measure(name, record))
+    part.references.append(reference.measure())
+    took_s = monotonic() - start
+    others_share = (machine.others_cpu_s() - others_cpu_s) / took_s / len(machine.cores())
+    if others_share > machine.MOST_OTHERS:
+        print(f"bench: other work took {others_share:.0%} of the machine: doubtful", file=sys.stderr)
+    part.took_s += took_s
+    part.others_share = max(part.others_share, others_share)
 
 
 async def measure(name: str, record: Record) -> None:

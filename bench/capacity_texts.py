@@ -39,6 +39,8 @@ fewer than is said here.
 """
 
 HOW: Final = """\
+Where a cost was measured in several windows it is their median, not the best.
+
 What comes together shares a trip through the kernel and a turn of the event loop: hearing an entry, or publishing
 one, costs *together* each time, and the rest of *apart* once a turn, in x / (1 + x) of a core, x being what it would
 take if each had a turn of its own.

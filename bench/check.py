@@ -1,4 +1,7 @@
-"""Whether anything got slower: a quick run beside the committed results, in units of the reference workload."""
+"""Whether anything got slower: a quick run beside the committed results, in units of the reference workload.
+
+Medians are compared, of what was measured and of the reference workload around its windows.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +18,9 @@ TOLERANCE: Final = {"µs": 0.25, "ms": 0.5, "/s": 0.4, "B": 0.15, "users": 0.0}
 
 CPU time and memory are steady; times and rates feel everything else that goes on, the more so on few cores.
 """
+
+SAME_FACTS: Final = ("cores", "Python", "compiled")
+"""Facts about the machine; where they differ, so do figures."""
 
 RATES: Final = ("/s",)
 TIMES: Final = ("µs", "ms")
@@ -33,7 +39,7 @@ class Slower:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: {self.before.value:.4g} -> {self.now.value:.4g} {self.now.unit}, "
+            f"{self.name}: {self.before.median:.4g} -> {self.now.median:.4g} {self.now.unit}, "
             f"{self.times:.2f} times as bad ({1 + TOLERANCE[self.now.unit]:.2f} tolerated)"
         )
 
@@ -50,8 +56,10 @@ def check(baseline: Path, run: Callable[[list[str]], Results], names: list[str])
         return 2
     parts = names or list(before.parts)
     now = run(parts)
-    if before.machine["cores"] != now.machine["cores"]:
-        print(f"bench: the results to compare with are of another machine: {before.machine['cores']}", file=sys.stderr)
+    for fact in SAME_FACTS:
+        was, here = (found.machine.get(fact, "?") for found in (before, now))
+        if was != here:
+            print(f"bench: {fact} of the results to compare with: {was}, here: {here}", file=sys.stderr)
     slow = list(compare(before, now, parts))
     failed = {step: reason for part in now.parts.values() for step, reason in part.failures.items()}
     doubted = sorted({one.name.split(".")[0] for one in slow})
@@ -74,7 +82,7 @@ def compare(before: Results, now: Results, parts: list[str]) -> Iterator[Slower]
         old, new = before.parts.get(part), now.parts[part]
         for name, was, found in _pairs(old, new):
             assert old is not None
-            times = _times_as_bad(was, found, new.reference_us / old.reference_us)
+            times = _times_as_bad(was, found, new.reference_us(name) / old.reference_us(name))
             if times > 1 + TOLERANCE[found.unit]:
                 yield Slower(name, was, found, times)
 
@@ -91,10 +99,11 @@ def _pairs(old: Part | None, new: Part) -> Iterator[tuple[str, Figure, Figure]]:
 
 def _times_as_bad(was: Figure, now: Figure, slowness: float) -> float:
     """How many times as bad, on a machine that is so many times as slow as it was."""
+    before, after = was.median, now.median
     if now.unit in RATES:
-        return was.value / (now.value * slowness)
+        return before / (after * slowness)
     if now.unit in TIMES:
-        return now.value / (was.value * slowness)
-    if not was.value:
-        return 1 + now.value
-    return now.value / was.value
+        return after / (before * slowness)
+    if not before:
+        return 1 + after
+    return after / before

@@ -39,7 +39,7 @@ def points(results: Results, curve: Curve, engine: str) -> list[tuple[int, float
     for name, figure in results.figures.items():
         size = name.removeprefix(before).removesuffix(after)
         if name == f"{before}{size}{after}" and size.isdecimal():
-            found.append((int(size), figure.value * curve.scale))
+            found.append((int(size), figure.median * curve.scale))
     return sorted(found)
 
 

@@ -5,11 +5,14 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from adsum import __version__
+from adsum.wire import gob
 from bench import waking
 
 BUSY = 0.3
@@ -29,12 +32,38 @@ def facts(go: str) -> dict[str, str]:
         "memory": f"{memory_kb / 2**20:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
-        "Python": platform.python_version(),
+        "Python": _python(),
+        "compiled": "yes" if is_compiled() else "no",
         "Adsum": _commit() or __version__,
         "Redis": _output(redis, "--version") if redis else "none",
         "load generator": go,
         "a byte to another process and back": _waking(),
     }
+
+
+def is_compiled() -> bool:
+    """Whether the service's hot modules are compiled ones here, and so in the processes started from here."""
+    return str(gob.__file__).endswith(".so")
+
+
+def _python() -> str:
+    """Version, and how it was built as far as its build options tell: the service's CPU time depends on that."""
+    options = " ".join(str(sysconfig.get_config_var(name)) for name in ("CONFIG_ARGS", "PY_CORE_CFLAGS"))
+    profiled = "--enable-optimizations" in options or "-fprofile-use" in options
+    linked = "--with-lto" in options or "-flto" in options
+    builder = _distribution() if sys.base_prefix == "/usr" else "not the system's own"
+    said = [
+        f"{what}: {'yes' if is_so else 'not told'}"
+        for what, is_so in (("profile-guided optimisation", profiled), ("LTO", linked))
+    ]
+    return f"{platform.python_version()}, {platform.python_compiler()}, {builder}; {', '.join(said)}"
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return "an unnamed distribution"
 
 
 def cpu_s(pids: Iterable[int]) -> float:

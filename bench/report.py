@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from bench import growth, machine
-from bench.parts import latency
+from bench.parts import compiled, latency
 from bench.record import Cost, Figure, Results, as_json
-from bench.table import ROWS, Aim, Row
+from bench.table import ROWS, Aim, Met, Row
 from bench.text import shown, table
 
 RESULTS_MD: Final = "RESULTS.md"
@@ -26,13 +26,18 @@ ABOUT = """\
 Measured from outside: the service as `adsum serve` starts it (one process pinned to a core, or one a worker), a real
 redis-server on loopback, and a load generator in Go (`bench/load`) on the other cores. CPU is user and system time of
 the processes, from /proc. `≈`: measured over too short a time to be compared. The original is OpenIM's service, and
-beside it Centrifugo; their figures are quoted from another measurement, on a machine with 2 cores. *Times as good*
-is against the original's best figure.
+beside it Centrifugo; their figures are quoted from another measurement, on a machine with 2 cores. *Times as good* is
+the median against the original's best figure.
 """
 
 NOTES = """\
 How the rows are to be read:
 
+- This machine's speed changes from second to second, and CPU time a unit of work with it, since what it calls cores are
+  shares of real ones. So rates, times and CPU are measured in several short windows, minutes apart, with other work
+  between them. *Adsum* is the median of the windows, and so is every other figure here; *best* is the window that was
+  disturbed least, in which the software shows what it can do. *Met* says `yes` if the median is within the aim, and
+  `at best` if only the best window is.
 - Latency is from the moment the user's handshake is sent, or their socket closed, over all pairs of event and watcher.
 - Request 2004 says whether the client's app is in the background. The service notes it and answers with success and no
   data; nothing is written to the store. One request a connection is in flight.
@@ -93,25 +98,26 @@ def write(results: Results, folder: Path) -> None:
 def page(results: Results) -> str:
     """The page."""
     sections = [ABOUT, _machine(results), _main_table(results), NOTES, _misses(results), _latency(results)]
-    sections += [_workers(results), _engine(results), growth.section(results), _costs(results), _failures(results)]
+    sections += [_compiled(results), _workers(results), _engine(results)]
+    sections += [growth.section(results), _costs(results), _failures(results)]
     return "\n".join(section for section in sections if section)
 
 
 def _machine(results: Results) -> str:
     facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
     busy = " — **figures are doubtful**" if results.others_share > machine.MOST_OTHERS else ""
-    references = [part.reference_us for part in results.parts.values()]
+    references = [reference_us for part in results.parts.values() for reference_us in part.references]
     spread = f"{min(references):.2f} to {max(references):.2f}" if references else "none"
     return (
         f"{facts}- when: {results.when}, load average at the start {results.load_average:.2f}\n"
-        f"- other work on the machine meanwhile: up to {results.others_share:.0%} of it (a part){busy}\n"
+        f"- other work on the machine meanwhile: up to {results.others_share:.0%} of it (a part, a round){busy}\n"
         f"- the reference workload (`bench/reference.py`): {spread} µs a step\n"
-        + ("- a quick run: shorter, and with fewer sizes\n" if results.quick else "")
+        + ("- a quick run: one round, and with fewer sizes\n" if results.quick else "")
     )
 
 
 def _main_table(results: Results) -> str:
-    head = ["work", "the original", "aim", "Adsum", "times as good", "embedded", "CPU and memory", "met"]
+    head = ["work", "the original", "aim", "Adsum", "best", "times as good", "embedded", "CPU and memory", "met"]
     return table(head, [_row(results, row) for row in _rows(results)])
 
 
@@ -121,17 +127,18 @@ def _rows(results: Results) -> list[Row]:
 
 
 def _row(results: Results, row: Row) -> list[str]:
-    values = [aim.value(results) for aim in row.aims]
-    better = [aim.times_better(value) for aim, value in zip(row.aims, values, strict=True) if value is not None]
+    medians = [aim.median(results) for aim in row.aims]
+    better = [aim.times_better(value) for aim, value in zip(row.aims, medians, strict=True) if value is not None]
     return [
         row.work,
         row.original,
         _joined(row.aims, [f"{'≥' if aim.least else '≤'} {shown(aim.bound)}" for aim in row.aims]),
-        _joined(row.aims, [_shown_figure(results, aim) for aim in row.aims]),
+        _joined(row.aims, [_shown_figure(results, aim, aim.median(results)) for aim in row.aims]),
+        _joined(row.aims, ["-" if (best := aim.best(results)) is None else shown(best) for aim in row.aims]),
         " · ".join(shown(ratio) for ratio in better if ratio) or "-",
         _embedded(results, row),
         _cost(results, row.cost),
-        "yes" if is_met(results, row) else "**no**",
+        row.met(results),
     ]
 
 
@@ -142,14 +149,7 @@ def _joined(aims: Sequence[Aim], texts: list[str]) -> str:
     return " · ".join(f"{text} {aim.unit}" for aim, text in zip(aims, texts, strict=True))
 
 
-def is_met(results: Results, row: Row) -> bool:
-    """Whether all of a row's aims are."""
-    values = [aim.value(results) for aim in row.aims]
-    return all(value is not None and aim.is_met(value) for aim, value in zip(row.aims, values, strict=True))
-
-
-def _shown_figure(results: Results, aim: Aim) -> str:
-    value = aim.value(results)
+def _shown_figure(results: Results, aim: Aim, value: float | None) -> str:
     if value is None:
         return f"not measured: {results.why_missing(aim.figure)}"
     figure: Figure = results.figures[aim.figure]
@@ -159,21 +159,25 @@ def _shown_figure(results: Results, aim: Aim) -> str:
 
 
 def _embedded(results: Results, row: Row) -> str:
-    others = [other for aim in row.aims if (other := aim.embedded()) and other.value(results) is not None]
-    return _joined(others, [_shown_figure(results, other) for other in others]) if others else "-"
+    others = [other for aim in row.aims if (other := aim.embedded()) and other.median(results) is not None]
+    return (
+        _joined(others, [_shown_figure(results, other, other.median(results)) for other in others]) if others else "-"
+    )
 
 
 def _cost(results: Results, name: str) -> str:
     cost = results.costs.get(name)
     if cost is None:
         return "-"
-    phase = cost.phase
-    service, redis = (used / phase.units * 1e6 for used in (phase.service_cpu_s, phase.redis_cpu_s))
-    return f"{shown(service)} + {shown(redis)} µs a {cost.unit}, {phase.service_rss_bytes / 1e6:.0f} MB"
+    return f"{_cpu(cost)} µs a {cost.unit}, {cost.service_bytes / 1e6:.0f} MB"
+
+
+def _cpu(cost: Cost) -> str:
+    return f"{shown(cost.service_us.median)} + {shown(cost.redis_us.median)}"
 
 
 def _misses(results: Results) -> str:
-    missed = [row for row in _rows(results) if not is_met(results, row)]
+    missed = [row for row in _rows(results) if row.met(results) is not Met.YES]
     lines = "".join(f"- {row.work}\n" + (f"  ({row.profile})\n" if row.profile else "") for row in missed)
     return "## Aims not met, and where the time goes\n\n" + (lines or "None.\n")
 
@@ -187,11 +191,34 @@ def _latency(results: Results) -> str:
                 [results.figures.get(f"{name}.{what}_{quantity}_ms") for quantity in ("median", "p99")]
                 for what in LATENCIES.values()
             ]
-            cells = [" · ".join(shown(figure.value) for figure in pair if figure) for pair in found]
+            cells = [" · ".join(shown(figure.median) for figure in pair if figure) for pair in found]
             if any(cells):
                 rows.append([f"{watchers:,} watchers, {label}", *cells])
     head = ["ms: median · p99", *LATENCIES]
     return f"## From connect or disconnect to receipt\n\n{table(head, rows)}" if rows else ""
+
+
+def _compiled(results: Results) -> str:
+    rows = []
+    for name, case in compiled.CASES.items():
+        with_it, without = (f"compiled.{build}.{name}" for build in ("compiled", "interpreted"))
+        values, cpu = (
+            [found.median for one in (with_it, without) if (found := results.figures.get(f"{one}.{quantity}"))]
+            for quantity in (case.figure, "service_us")
+        )
+        if len(values) == len(cpu) == 2:
+            rate = case.figure == "per_s"
+            unit, gain = ("/s", values[0] / values[1]) if rate else ("ms", values[1] / values[0])
+            cells = [f"{shown(value)} {unit}" for value in reversed(values)]
+            rows.append([case.work, *cells, shown(gain), *map(shown, reversed(cpu)), shown(cpu[1] / cpu[0])])
+    if not rows:
+        return ""
+    head = ["Redis engine", "interpreted", "compiled", "times as good"]
+    head += ["service CPU µs, interpreted", "compiled", "times as good"]
+    return (
+        "## Without the compiled modules\n\nThe same sources with their hot modules interpreted, and compiled as "
+        f"everywhere else on this page; both run at once, and are asked in turns.\n\n{table(head, rows)}"
+    )
 
 
 def _workers(results: Results) -> str:
@@ -199,7 +226,8 @@ def _workers(results: Results) -> str:
     for what, name in WORKERS:
         one, two = (results.costs.get(f"workers.{count}.{name}") for count in (1, 2))
         if one and two:
-            rows.append([what, *_rate_and_cost(one), *_rate_and_cost(two), shown(_rate(two) / _rate(one))])
+            rates = one.per_s.median, two.per_s.median
+            rows.append([what, shown(rates[0]), _cpu(one), shown(rates[1]), _cpu(two), shown(rates[1] / rates[0])])
     if not rows:
         return ""
     head = ["Redis engine", "1 worker: a second", "CPU µs", "2 workers: a second", "CPU µs", "rate, two over one"]
@@ -211,23 +239,14 @@ def _workers(results: Results) -> str:
     )
 
 
-def _rate(cost: Cost) -> float:
-    return cost.phase.units / cost.phase.took_s
-
-
-def _rate_and_cost(cost: Cost) -> tuple[str, str]:
-    phase = cost.phase
-    service, redis = (used / phase.units * 1e6 for used in (phase.service_cpu_s, phase.redis_cpu_s))
-    return shown(_rate(cost)), f"{shown(service)} + {shown(redis)}"
-
-
 def _engine(results: Results) -> str:
     rows = []
     for what, name, better in ENGINE_ROWS:
         ours, original = (results.figures.get(f"redis.{whose}.{name}") for whose in ("ours", "original"))
         if ours and original:
-            ratio = ours.value / original.value if better == "more" else original.value / ours.value
-            rows.append([what, shown(original.value), shown(ours.value), shown(ratio)])
+            values = original.median, ours.median
+            ratio = values[1] / values[0] if better == "more" else values[0] / values[1]
+            rows.append([what, shown(values[0]), shown(values[1]), shown(ratio)])
     if not rows:
         return ""
     return (
@@ -240,26 +259,28 @@ def _engine(results: Results) -> str:
 def _costs(results: Results) -> str:
     rows = []
     for name, cost in results.costs.items():
-        phase, limited = cost.phase, cost.load_share > LIMITED
+        limits = " **limits**" if cost.load_share > LIMITED else ""
         rows.append(
             [
-                name,
-                f"{cost.unit}: {phase.units:,}",
-                f"{phase.took_s:.2f}",
-                shown(_rate(cost)),
-                *_rate_and_cost(cost)[1].split(" + "),
-                f"{phase.service_cpu_s / phase.took_s * 100:.0f} %",
-                f"{cost.load_share * 100:.0f} %{' **limits**' if limited else ''}",
-                f"{phase.service_rss_bytes / 1e6:.0f}",
+                f"{name} ({cost.unit})",
+                " · ".join(f"{phase.took_s:.2g}" for phase in cost.windows),
+                " · ".join(f"{phase.reference_us:.2f}" for phase in cost.windows),
+                " · ".join(shown(rate) for rate in cost.per_s.windows),
+                " · ".join(shown(used) for used in cost.service_us.windows),
+                " · ".join(shown(used) for used in cost.redis_us.windows),
+                f"{cost.service_share:.0%}",
+                f"{cost.load_share:.0%}{limits}",
+                f"{cost.service_bytes / 1e6:.0f}",
             ]
         )
     if not rows:
         return ""
-    head = ["measured", "units", "s", "a second", "service µs a unit", "Redis µs a unit", "service CPU"]
-    head += ["of the others' cores", "service MB"]
+    head = ["measured", "s", "reference µs", "a second", "service µs a unit", "Redis µs a unit"]
+    head += ["service CPU", "of the others' cores", "service MB"]
     return (
-        "## All costs\n\nWhere the load generator and Redis used nearly all of their cores, they, and not the service, "
-        f"may have limited the rate.\n\n{table(head, rows)}"
+        "## All costs\n\nEach window, with what a step of the reference workload took around it. Where the load "
+        "generator and Redis used nearly all of their cores, they, and not the service, may have limited the rate.\n\n"
+        f"{table(head, rows)}"
     )
 
 

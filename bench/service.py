@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from bench import machine
+from bench import machine, reference
 from bench.record import LoadResult
 from tests.support.redis import SERVER, RedisServer, redis_server
 from tests.support.service import SECRET, RunningService, running_service
@@ -26,6 +28,9 @@ BUILT = ROOT.parent / "build" / "bench"
 GENERATOR = BUILT / "load"
 
 ENGINES = ("redis", "memory")
+
+WINDOW: Final = "-for=1.2s"
+"""How long a rate is looked at in one window, as a flag of the load generator."""
 
 
 # What stops the machine from taking part, as opposed to what a step failed at.
@@ -69,8 +74,12 @@ class Target:
         `in_turns`: it waits for each answer, so that it, the service and Redis never work at the same
         time; they share the service's core then, or each turn would begin with waking another.
         """
+        before_us = reference.measure()
         with self._redis_on(machine.cores_of_service(self.workers)) if in_turns else nullcontext():
-            return await self._load(command, *flags, in_turns=in_turns)
+            result = await self._load(command, *flags, in_turns=in_turns)
+        around_us = (before_us + reference.measure()) / 2
+        phases = {name: replace(phase, reference_us=around_us) for name, phase in result.phases.items()}
+        return replace(result, phases=phases)
 
     @contextmanager
     def _redis_on(self, cores: list[int]) -> Iterator[None]:
@@ -109,8 +118,11 @@ class Target:
 
 
 @asynccontextmanager
-async def started(engine: str, workers: int = 1) -> AsyncIterator[Target]:
-    """A service on an engine of `ENGINES`, everything else as by default."""
+async def started(engine: str, workers: int = 1, sources: Path | None = None) -> AsyncIterator[Target]:
+    """A service on an engine of `ENGINES`, everything else as by default.
+
+    It runs what this process imports as `adsum`, or what is in the folder `sources`.
+    """
     async with AsyncExitStack() as stack:
         redis: RedisServer | None = None
         flags = [f"--workers={workers}"]
@@ -119,5 +131,5 @@ async def started(engine: str, workers: int = 1) -> AsyncIterator[Target]:
                 redis = await stack.enter_async_context(redis_server())
             flags.append(f"--store={redis.url}")
         with machine.pinned(machine.cores_of_service(workers)):
-            service = await stack.enter_async_context(running_service(*flags))
+            service = await stack.enter_async_context(running_service(*flags, sources=sources))
         yield Target(service, redis, workers)

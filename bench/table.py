@@ -5,9 +5,18 @@ one of its kind. Their figures were measured once, on a machine with 2 cores, an
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from bench.record import Results
+
+
+class Met(StrEnum):
+    """Whether an aim is met, as the results show it: by the median, by the best window alone, or not."""
+
+    YES = "yes"
+    AT_BEST = "at best"
+    NO = "**no**"
 
 
 @dataclass(frozen=True)
@@ -24,13 +33,20 @@ class Aim:
     scale: float = 1
     least: bool = False
 
-    def value(self, results: Results) -> float | None:
-        """The figure, in the aim's unit."""
+    def median(self, results: Results) -> float | None:
+        """The figure's median over its windows, in the aim's unit."""
         found = results.figures.get(self.figure)
-        return None if found is None else found.value * self.scale
+        return None if found is None else found.median * self.scale
 
-    def is_met(self, value: float) -> bool:
-        """Whether a value is within the bound."""
+    def best(self, results: Results) -> float | None:
+        """The figure's best window, in the aim's unit."""
+        found = results.figures.get(self.figure)
+        return None if found is None else found.best(least=self.least) * self.scale
+
+    def is_met(self, value: float | None) -> bool:
+        """Whether there is a value, and it is within the bound."""
+        if value is None:
+            return False
         return value >= self.bound if self.least else value <= self.bound
 
     def times_better(self, value: float) -> float | None:
@@ -60,6 +76,12 @@ class Row:
     aims: tuple[Aim, ...]
     cost: str = ""
     profile: str = ""
+
+    def met(self, results: Results) -> Met:
+        """Whether all its aims are."""
+        if all(aim.is_met(aim.median(results)) for aim in self.aims):
+            return Met.YES
+        return Met.AT_BEST if all(aim.is_met(aim.best(results)) for aim in self.aims) else Met.NO
 
 
 LATENCY_PROFILE: Final = (

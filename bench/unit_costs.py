@@ -1,6 +1,7 @@
 """The unit costs that the capacity model multiplies out, as `make bench` measured them.
 
-Times are in microseconds of CPU, memory in bytes.
+Times are in microseconds of CPU, memory in bytes. Each is the median of its windows: how many machines
+are needed depends on what they mostly do, not on their best second.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def read_costs(results: Results) -> Costs:
                 f"{name} is not among the results ({results.why_missing(name)}): `make bench` measures it, or "
                 f"`python -m bench {part} --out DIR` this part alone"
             )
-        return figure.value
+        return figure.median
 
     def line(before: str) -> Line:
         sizes = sorted(
@@ -87,7 +88,7 @@ def read_costs(results: Results) -> Costs:
 
     crowd = f"connections.redis.{BASE_CONNECTIONS}"
     connection_bytes = value(f"{crowd}.bytes")
-    filled = results.costs[f"{crowd}.connect"].phase.service_rss_bytes
+    filled = results.costs[f"{crowd}.connect"].service_bytes
     entry, larger = value("feed.wire.1.bytes"), value("feed.wire.100.bytes")
     return Costs(
         connect=value(f"{crowd}.connect.service_us"),

@@ -22,7 +22,7 @@ from time import perf_counter, process_time
 from adsum.adapters.redis.scripts import keys_of
 from adsum.adapters.redis.store import RedisStore
 from adsum.core.known import KnownTable, Subscriber
-from bench import machine
+from bench import machine, reference
 from bench.entries import FIRST_USER, HOUR_MS, MOST_CHANGES, PARTITIONS, PREFIX, PROCESS, writer
 from bench.record import Phase, Record
 from bench.service import started
@@ -224,6 +224,7 @@ class Meter:
 
     async def work(self, work: Callable[[], Awaitable[int]]) -> Phase:
         """What it takes to do so many units of work."""
+        before_us = reference.measure()
         start, own = perf_counter(), process_time()
         service, redis = machine.cpu_s(self._service), machine.cpu_s(self._redis)
         units = await work()
@@ -232,7 +233,9 @@ class Meter:
         took_s = perf_counter() - start
         service = machine.cpu_s(self._service) - service - took_s * self._service_at_rest
         redis = machine.cpu_s(self._redis) - redis - took_s * self._redis_at_rest
-        return Phase(units, took_s, max(service, 0), max(redis, 0), process_time() - own, 0)
+        own = process_time() - own
+        around_us = (before_us + reference.measure()) / 2
+        return Phase(units, took_s, max(service, 0), max(redis, 0), own, 0, around_us)
 
     async def _settled(self) -> None:
         """Wait until the service has done what it was sent."""

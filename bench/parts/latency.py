@@ -4,6 +4,8 @@ from bench.record import Record
 from bench.service import ENGINES, Target, started
 
 WATCHERS = (100, 1_000)
+EVENTS = 50
+"""Connects, and as many disconnects, in a window."""
 
 
 async def measure(record: Record) -> None:
@@ -18,7 +20,6 @@ async def measure(record: Record) -> None:
 
 async def measure_watchers(record: Record, name: str, target: Target, watchers: int) -> None:
     """With so many watchers."""
-    rounds = 40 if record.quick else 150
-    result = await target.load("latency", f"-watchers={watchers}", f"-rounds={rounds}")
+    result = await target.load("latency", f"-watchers={watchers}", f"-rounds={EVENTS}")
     record.values(name, result.values)
     record.cost(f"{name}.push", "push", result.phases["pushes"], target.load_cores)

@@ -5,7 +5,7 @@ notes that and answers with no data.
 """
 
 from bench.record import Record
-from bench.service import started
+from bench.service import WINDOW, started
 
 CODECS = ("gob", "gob-gzip", "json")
 CONNECTIONS = 50
@@ -16,7 +16,5 @@ async def measure(record: Record) -> None:
     async with record.step("requests", 90), started("redis") as target:
         for codec in CODECS:
             async with record.step(f"requests.{codec}", 30):
-                result = await target.load(
-                    "requests", f"-connections={CONNECTIONS}", f"-codec={codec}", record.seconds(4, 1.5)
-                )
+                result = await target.load("requests", f"-connections={CONNECTIONS}", f"-codec={codec}", WINDOW)
                 record.cost(f"requests.{codec}", "request", result.phases["requests"], target.load_cores)

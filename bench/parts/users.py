@@ -7,13 +7,14 @@ each, in random order among the many (cold), whom no cache can know.
 from dataclasses import dataclass
 
 from bench.record import Phase, Record
-from bench.service import ENGINES, Target, started
+from bench.service import ENGINES, WINDOW, Target, started
 from tests.support.redis import RedisServer
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK_SIZES = SIZES[:2]
-LISTED = 100_000
+LISTED = 300_000
 """Users walked over in a few walks at least, so that small sizes take a time that can be measured."""
+MOST_WALKS = 20
 
 GONE = 1_000
 HOT = 2_000
@@ -21,7 +22,10 @@ HOT = 2_000
 
 @dataclass(frozen=True)
 class Case:
-    """getUserStatus: users a call, calls in flight, and how many users there are to ask for, cold."""
+    """getUserStatus: users a call, calls in flight, and how many users there are to ask for, cold.
+
+    These are enough for about a window each; together they are fewer than were set last.
+    """
 
     users: int
     in_flight: int
@@ -30,12 +34,12 @@ class Case:
 
 
 CASES = (
-    Case(1, 1, 12_000, 4_000),
-    Case(1, 32, 90_000, 20_000),
+    Case(1, 1, 6_000, 4_000),
+    Case(1, 32, 24_000, 20_000),
     Case(100, 1, 90_000, 16_000),
-    Case(100, 32, 250_000, 20_000),
+    Case(100, 32, 300_000, 20_000),
     Case(1_000, 1, 120_000, 10_000),
-    Case(1_000, 32, 250_000, 16_000),
+    Case(1_000, 32, 350_000, 16_000),
 )
 GROWTH_CASE = CASES[2]
 """How is asked at each size; at the last it is one of the cases anyhow."""
@@ -80,7 +84,7 @@ async def warm_up(target: Target, first: int) -> int:
     """Have the process load what all calls use; bytes of the empty store. Those users are offline again after it."""
     users = f"-from={first}", f"-to={first + GONE}"
     await set_all(target, first, first + GONE)
-    await target.load("get", *users, "-users=100", "-hot", "-for=1s")
+    await target.load("get", *users, "-users=100", "-hot", "-for=0.5s")
     phase = (await target.load("set", *users, "-once=offline")).phases["writes"]
     return await redis_bytes(target.redis) if target.redis else phase.service_rss_bytes
 
@@ -94,7 +98,7 @@ async def set_all(target: Target, first: int, end: int) -> Phase:
 async def ask_hot(record: Record, name: str, target: Target, case: Case) -> None:
     """Ask for the same users again and again."""
     async with record.step(name, 30):
-        flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", record.seconds(3, 1.5))
+        flags = (f"-users={case.users}", f"-in-flight={case.in_flight}", WINDOW)
         # A user is remembered from the second time on.
         await target.load("get", f"-to={HOT}", "-hot", "-users=100", "-for=0.3s")
         result = await target.load("get", f"-to={HOT}", "-hot", *flags, in_turns=case.in_flight == 1)
@@ -113,8 +117,8 @@ async def ask_cold(record: Record, target: Target, case: Case, first: int, end: 
 
 async def list_all(record: Record, name: str, target: Target, size: int) -> None:
     """Walk over all who are online; nobody may be missing, nobody else shown."""
-    walks = max(1, LISTED // size) * (1 if record.quick else 3)
-    result = await target.load("list", f"-online={size}", f"-walks={min(walks, 20)}", in_turns=True)
+    walks = min(max(1, LISTED // size), MOST_WALKS)
+    result = await target.load("list", f"-online={size}", f"-walks={walks}", in_turns=True)
     record.values(name, result.values)
     record.figure(f"{name}.missing", result.values["missing"], "users")
     record.figure(f"{name}.wrongly_shown", result.values["wrongly_shown"], "users")

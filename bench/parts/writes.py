@@ -1,7 +1,7 @@
 """What setting users' status by gRPC costs, every write a change."""
 
 from bench.record import Record
-from bench.service import ENGINES, started
+from bench.service import ENGINES, WINDOW, started
 
 IN_FLIGHT = (1, 8, 32)
 BATCH = 100
@@ -16,7 +16,7 @@ async def measure(record: Record) -> None:
             first = 0
             for in_flight in IN_FLIGHT:
                 name = f"writes.{engine}.many.{in_flight}"
-                flags = (f"-from={first}", f"-in-flight={in_flight}", record.seconds(4, 1.5))
+                flags = (f"-from={first}", f"-in-flight={in_flight}", WINDOW)
                 first += USERS
                 async with record.step(name, 30):
                     result = await target.load(
@@ -25,7 +25,7 @@ async def measure(record: Record) -> None:
                     record.cost(name, "user", result.phases["writes"], target.load_cores)
             for in_flight in (IN_FLIGHT[0], IN_FLIGHT[-1]):
                 name = f"writes.{engine}.one.{in_flight}"
-                flags = (f"-from={first}", f"-in-flight={in_flight}", record.seconds(4, 1.5))
+                flags = (f"-from={first}", f"-in-flight={in_flight}", WINDOW)
                 first += USERS
                 async with record.step(name, 30):
                     result = await target.load("setone", *flags, in_turns=in_flight == 1)

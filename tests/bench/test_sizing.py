@@ -158,34 +158,34 @@ def test_the_least_number_that_fits(enough: int) -> None:
 
 def results(**left_out: str) -> Results:
     figures = {
-        "connections.redis.10000.connect.service_us": Figure(200, "µs"),
-        "connections.redis.10000.disconnect.service_us": Figure(100, "µs"),
-        "connections.redis.10000.pinged.service_us": Figure(12, "µs"),
-        "connections.redis.10000.idle.percent": Figure(1, "%"),
-        "connections.redis.10000.bytes": Figure(10_000, "B"),
-        "latency.redis.100.push.service_us": Figure(10, "µs"),
-        "users.redis.cold.100.32.service_us": Figure(400, "µs"),
-        "users.redis.cold.100.32.redis_us": Figure(200, "µs"),
-        "writes.redis.many.32.service_us": Figure(5, "µs"),
-        "redis.ours.bytes": Figure(80, "B"),
-        "feed.watch.first.bytes": Figure(500, "B"),
-        "feed.watch.further.bytes": Figure(100, "B"),
-        "feed.wire.1.bytes": Figure(150, "B"),
-        "feed.wire.100.bytes": Figure(150 + 99 * 50, "B"),
-        "feed.node.apart.1.service_us": Figure(20, "µs"),
-        "feed.node.together.1.service_us": Figure(20, "µs"),
-        "feed.publish.apart.1.redis_us": Figure(52, "µs"),
-        "feed.publish.apart.16.redis_us": Figure(1_000, "µs"),
-        "feed.publish.apart.64.redis_us": Figure(178, "µs"),
-        "feed.publish.together.1.redis_us": Figure(52, "µs"),
-        "feed.publish.together.64.redis_us": Figure(178, "µs"),
-        "feed.upkeep.1.redis_us": Figure(1_050, "µs"),
-        "feed.upkeep.512.redis_us": Figure(26_600, "µs"),
+        "connections.redis.10000.connect.service_us": Figure((200,), "µs"),
+        "connections.redis.10000.disconnect.service_us": Figure((100,), "µs"),
+        "connections.redis.10000.pinged.service_us": Figure((12,), "µs"),
+        "connections.redis.10000.idle.percent": Figure((1,), "%"),
+        "connections.redis.10000.bytes": Figure((10_000,), "B"),
+        "latency.redis.100.push.service_us": Figure((10,), "µs"),
+        "users.redis.cold.100.32.service_us": Figure((400,), "µs"),
+        "users.redis.cold.100.32.redis_us": Figure((200,), "µs"),
+        "writes.redis.many.32.service_us": Figure((5,), "µs"),
+        "redis.ours.bytes": Figure((80,), "B"),
+        "feed.watch.first.bytes": Figure((500,), "B"),
+        "feed.watch.further.bytes": Figure((100,), "B"),
+        "feed.wire.1.bytes": Figure((150,), "B"),
+        "feed.wire.100.bytes": Figure((150 + 99 * 50,), "B"),
+        "feed.node.apart.1.service_us": Figure((20,), "µs"),
+        "feed.node.together.1.service_us": Figure((20,), "µs"),
+        "feed.publish.apart.1.redis_us": Figure((52,), "µs"),
+        "feed.publish.apart.16.redis_us": Figure((1_000,), "µs"),
+        "feed.publish.apart.64.redis_us": Figure((178,), "µs"),
+        "feed.publish.together.1.redis_us": Figure((52,), "µs"),
+        "feed.publish.together.64.redis_us": Figure((178,), "µs"),
+        "feed.upkeep.1.redis_us": Figure((1_050,), "µs"),
+        "feed.upkeep.512.redis_us": Figure((26_600,), "µs"),
     }
     for name in left_out.values():
         del figures[name]
     phase = Phase(10_000, 1, 1, 1, 1, 200_000_000)
-    part = Part(1, figures=figures, costs=[Cost("connections.redis.10000.connect", "connection", phase, 1)])
+    part = Part([1], figures=figures, costs={"connections.redis.10000.connect": Cost("connection", 1, [phase])})
     machine = {"cores": "2 (some)", "Redis": "Redis server v=7.0.15 sha=0"}
     return Results(machine, "some day", 0, quick=False, parts={"all": part})
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.wire.handshake import Handshake, build_query
@@ -46,9 +47,14 @@ class RunningService:
 
 
 @contextlib.asynccontextmanager
-async def running_service(*flags: str) -> AsyncIterator[RunningService]:
-    """A service with these flags besides free ports and the tests' secret."""
+async def running_service(*flags: str, sources: Path | None = None) -> AsyncIterator[RunningService]:
+    """A service with these flags besides free ports and the tests' secret.
+
+    `sources` is the folder it imports `adsum` from, if not the one from which this process does.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ADSUM_")}
+    if sources is not None:
+        environment["PYTHONPATH"] = str(sources)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

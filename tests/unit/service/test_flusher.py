@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from adsum.adapters.clock import SystemClock
+from adsum.adapters.memory import MemoryStore
 from adsum.core.writer import WriterOptions
 from adsum.domain.presence import HoldBatch
 from tests.support.waiting import turns, until
@@ -263,7 +264,7 @@ async def test_batches_reach_the_store_in_order(world: World, node: Node, monkey
         seen.setdefault(batch.lane, []).append(batch.seq)
         await write(batch)
 
-    monkeypatch.setattr(world.truth, "write_holds", recorded)
+    monkeypatch.setattr(MemoryStore, "write_holds", staticmethod(recorded))
     for i in range(100):
         node.connect(f"u{i}")
         await asyncio.sleep(0)

@@ -10,6 +10,7 @@ from adsum.core.partition import partition_of
 from adsum.domain.login import LoginPolicy
 from adsum.service import logins as logins_module
 from adsum.service.logins import Logins
+from tests.support.compiled import replaces_a_method
 from tests.unit.service.node import Node, World
 
 PARTITIONS = 4
@@ -44,6 +45,7 @@ async def test_the_logins_of_a_partition_are_told_again(monkeypatch: pytest.Monk
     assert {user_id for lane in node.writer._lanes for user_id in lane.dirty} == mine
 
 
+@replaces_a_method
 async def test_partitions_missed_at_once_are_gone_through_together(monkeypatch: pytest.MonkeyPatch) -> None:
     node, logins = make(LoginPolicy.KICK_SAME_PLATFORM, 100)
     walks = []

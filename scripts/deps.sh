@@ -1,15 +1,25 @@
 #!/usr/bin/env bash
-# Installs what the tests use from outside Python, if it is missing: redis-server and chromium.
+# Installs what is used from outside Python, if it is missing.
+#
+#   scripts/deps.sh compile   a C compiler and Python's headers
+#   scripts/deps.sh test      those, redis-server and chromium
 #
 # Where it cannot install (not Debian or Ubuntu, or not root), it says what is missing and goes
-# on: a test that needs a missing program says so itself.
+# on: what needs a missing program says so itself.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
-say() { echo "test-deps: $*"; }
+say() { echo "deps: $*"; }
 
 missing=()
-command -v redis-server >/dev/null || missing+=(redis-server)
-command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing+=(chromium)
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+[ -e "$include/Python.h" ] ||
+    missing+=("$(.venv/bin/python -c 'import sysconfig; print(f"python{sysconfig.get_python_version()}-dev")')")
+if [ "${1:-test}" = test ]; then
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing+=(chromium)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 as_root=()

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes build/compiled: the package with its hot modules compiled, of the sources as they are now.
+# PYTHONPATH=build/compiled has a command of .venv use it.
+#
+# It ends at once when nothing has changed. It needs what `scripts/setup.sh dev` installs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+place=build/compiled
+fingerprint() {
+    {
+        .venv/bin/python -VV
+        cat pyproject.toml scripts/compile.py requirements/dev.lock
+        find src -name '*.py' -o -name '*.pyi' -o -name '*.lua' | LC_ALL=C sort | xargs cat
+    } | sha256sum
+}
+
+if ! command -v sha256sum >/dev/null; then # macOS
+    sha256sum() { shasum -a 256; }
+fi
+
+wanted=$(fingerprint)
+if [ "$(cat "$place/.fingerprint" 2>/dev/null)" = "$wanted" ]; then
+    exit 0
+fi
+rm -rf "$place"
+wheels=$(mktemp -d)
+trap 'rm -rf "$wheels"' EXIT
+echo "compiled: compiling the hot modules (a minute or two)"
+if ! ADSUM_COMPILE=1 .venv/bin/python -m hatchling build --target wheel --directory "$wheels" &>"$wheels/log"; then
+    cat "$wheels/log" >&2
+    exit 1
+fi
+.venv/bin/python -m zipfile -e "$wheels"/*.whl "$place"
+echo "$wanted" >"$place/.fingerprint"
+echo "compiled: ready in $place"
