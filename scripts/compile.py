@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.builders.wheel import WheelBuilderConfig
 
 SWITCH = "ADSUM_COMPILE"
 
@@ -37,14 +38,15 @@ setup(
 """
 
 
-class CompileHook(BuildHookInterface):
+class CompileHook(BuildHookInterface[WheelBuilderConfig]):
     """Adds the compiled modules to a wheel, beside their sources."""
 
     _place: "tempfile.TemporaryDirectory[str] | None" = None
 
     def dependencies(self) -> list[str]:
         """What an isolated build needs on top."""
-        return self.config["requires"] if _is_asked() else []
+        requires: list[str] = self.config["requires"]
+        return requires if _is_asked() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile; a wheel for this Python and system results."""
@@ -52,24 +54,14 @@ class CompileHook(BuildHookInterface):
             return
         _check_tools()
         self._place = tempfile.TemporaryDirectory()
-        root, place = Path(self.root), Path(self._place.name)
-        source = place / "src"
-        shutil.copytree(root / "src", source, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        shutil.copy(root / "pyproject.toml", place)
-        modules = sorted({str(path.relative_to(source)) for glob in self.config["modules"] for path in source.glob(glob)})
-        done = subprocess.run(
-            [sys.executable, "-c", BUILD, *modules],
-            cwd=source,
-            check=False,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        if done.returncode:
-            raise SystemExit(f"{done.stdout}\nadsum: compiling failed (above); without {SWITCH}=1 nothing is compiled")
+        source = Path(self._place.name, "src")
+        shutil.copytree(Path(self.root, "src"), source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(Path(self.root, "pyproject.toml"), self._place.name)
+        _compile(source, sorted({path for pattern in self.config["modules"] for path in source.glob(pattern)}))
         for path in source.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
-            if "build" not in path.relative_to(source).parts:
-                build_data["force_include"][str(path)] = str(path.relative_to(source))
+            inside = path.relative_to(source)
+            if inside.parts[0] != "build":
+                build_data["force_include"][str(path)] = str(inside)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
@@ -81,6 +73,19 @@ class CompileHook(BuildHookInterface):
 
 def _is_asked() -> bool:
     return os.environ.get(SWITCH, "") not in ("", "0")
+
+
+def _compile(source: Path, modules: list[Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, *(str(path.relative_to(source)) for path in modules)],
+        cwd=source,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\nadsum: compiling failed (above); without {SWITCH}=1 nothing is compiled")
 
 
 def _check_tools() -> None:
