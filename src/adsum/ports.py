@@ -91,6 +91,10 @@ class Store(Protocol):
         """The platforms of each user, in the order asked, offline users included."""
         ...
 
+    async def masks(self, user_ids: Sequence[str]) -> list[int]:
+        """The same without the version: for those who only answer with it."""
+        ...
+
     async def page(self, cursor: int, limit: int) -> Page:
         """About `limit` online users from `cursor` on; 0 starts.
 

@@ -1,6 +1,6 @@
 """Platforms set by the API, which hold until a deadline."""
 
-from adsum.domain.presence import Cause, TimedEdit
+from adsum.domain.presence import Cause, Change, TimedEdit
 from adsum.ports import Store
 from tests.contract.engine import LEASE_MS, TIMED_TTL_MS, Engine
 from tests.contract.follower import Follower
@@ -132,6 +132,20 @@ async def test_a_timed_hold_needs_no_lease(engine: Engine, store: Store) -> None
     await store.sweep("sweep")
     await store.release("a", "goodbye")
     assert await mask(store, "u") == IOS
+
+
+async def test_an_entry_tells_each_user_s_own_change_and_cause(store: Store, feed: Follower) -> None:
+    """Where some of a call change in one way, some in another, and some not at all."""
+    names = [f"user-{number}" for number in range(60)]
+    await store.write_timed("1", [TimedEdit(user, IOS, 0) for user in names[:40]])
+    edits = [TimedEdit(user, 0, IOS, Cause(f"c-{user}", background=True)) for user in names[:20]]
+    edits += [TimedEdit(user, IOS, 0, Cause(f"c-{user}")) for user in names[20:]]
+    await store.write_timed("2", edits)
+    told = [change for entry in await feed.entries() if entry.op_id == "2" for change in entry.changes]
+    gone = {Change(user, IOS, 0, Cause(f"c-{user}", background=True)) for user in names[:20]}
+    come = {Change(user, 0, IOS, Cause(f"c-{user}")) for user in names[40:]}
+    assert set(told) == gone | come
+    assert len(told) == len(gone | come)
 
 
 async def test_many_edits_in_one_call(store: Store, feed: Follower) -> None:

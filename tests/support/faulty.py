@@ -56,6 +56,7 @@ class FaultyStore:
 
     Faults are named by method: `failing` calls are not carried out, `losing` calls
     are carried out but their answer is lost; `broken` ones raise what no store may.
+    `masks` goes by the name of `read`.
     `drops` tells which entries of the feed get lost.
     """
 
@@ -124,6 +125,9 @@ class FaultyStore:
 
     async def read(self, user_ids: Sequence[str]) -> list[Reading]:
         return await self._call("read", lambda: self._store.read(user_ids))
+
+    async def masks(self, user_ids: Sequence[str]) -> list[int]:
+        return await self._call("read", lambda: self._store.masks(user_ids))
 
     async def page(self, cursor: int, limit: int) -> Page:
         return await self._call("page", lambda: self._store.page(cursor, limit))

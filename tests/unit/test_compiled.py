@@ -58,6 +58,14 @@ def test_no_class_keeps_a_table_of_its_methods(path: Path) -> None:
             assert not methods & names, one.name
 
 
+@modules
+def test_no_class_has_annotations_that_a_library_reads(path: Path) -> None:
+    """Compiled, it has others: the parser would take what the limits in them forbid."""
+    for one in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(one, ast.ClassDef):
+            assert "msgspec.Struct" not in [ast.unparse(base) for base in one.bases], one.name
+
+
 @pytest.mark.skipif(not COMPILED, reason="the modules are interpreted here")
 @modules
 def test_what_is_tested_is_compiled(path: Path) -> None:

@@ -5,6 +5,7 @@ the feed is complete and in order.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from zlib import crc32
 
 from adsum.core.claims import RoleState
 from adsum.core.partition import BUCKETS, Partition, partition_of, split
@@ -87,6 +88,11 @@ class MemoryStore:
         for partition, users in zip(self._partitions, split(user_ids, len(self._partitions)), strict=True):
             readings |= partition.read(users)
         return [readings[user_id] for user_id in user_ids]
+
+    async def masks(self, user_ids: Sequence[str]) -> list[int]:
+        """The same without the version."""
+        partitions, count = self._partitions, len(self._partitions)
+        return [partitions[(at := crc32(user_id.encode())) % count].mask(user_id, at) for user_id in user_ids]
 
     async def page(self, cursor: int, limit: int) -> Page:
         """Whole buckets from `cursor` (the running number of a bucket) on, until `limit` users are reached."""

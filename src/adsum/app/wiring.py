@@ -24,7 +24,7 @@ from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
-from adsum.adapters.ws import WsOptions, WsServer
+from adsum.adapters.ws.server import WsOptions, WsServer
 from adsum.app.settings import Settings
 from adsum.core.writer import WriterOptions
 from adsum.domain.login import LoginPolicy

@@ -165,6 +165,11 @@ class Partition:
             found[user_id] = reading
         return found
 
+    def mask(self, user_id: str, at: int) -> int:
+        """The platforms now of a user whose `user_hash` is `at`."""
+        record = self._buckets[at // self._count % BUCKETS].get(user_id)
+        return record.mask if record is not None else 0
+
     def bucket_users(self, bucket: int) -> tuple[list[bytes], list[int]]:
         """The online users of one bucket: their IDs in UTF-8, and the platforms (a mask) of each."""
         users = self._buckets[bucket]

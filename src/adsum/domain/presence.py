@@ -104,6 +104,11 @@ class TimedEdit(NamedTuple):
     offline: int
     cause: Cause = Cause()
 
+    def then(self, later: "TimedEdit") -> "TimedEdit":
+        """The one edit that does what this one and a later one of the same user do."""
+        online = self.online & ~later.offline | later.online
+        return TimedEdit(self.user_id, online, self.offline | later.offline, later.cause)
+
 
 class Change(NamedTuple):
     """A user's platforms (masks) before and after one write; they differ."""

@@ -7,6 +7,9 @@ under way: what an answer lacks is what the feed has still to bring, as for any 
 from memory. Where the feed is in doubt this does not hold, so everybody there has a
 reading of their own.
 
+Of those who are asked for a first time nothing is to be known later. They are told of as
+the store has them, which needs no version and leaves nothing here but their names.
+
 Invariant: an answer was read after it was asked for, or is what the feed had told when
 the feed was sound: behind the store by no more than `Relay.sound` allows, never behind an
 earlier answer, and never behind a write that ended here before it was asked for.
@@ -49,18 +52,20 @@ class _Heard:
 
 
 class _Fetch:
-    """A reading of users under way.
+    """A reading of users under way that the table is to be taught.
 
-    `known` are those who were in the table when it began, `wanted` others who are to be given
-    room, and `heard` is the last entry of the feed from before.
+    `known` are those who were in the table when it began, `wanted` those who are to be given
+    room, and `heard` is the last entry of the feed from before. `taught` are the users of
+    either kind.
     """
 
-    __slots__ = ("heard", "known", "user_ids", "waiting", "wanted")
+    __slots__ = ("heard", "known", "taught", "user_ids", "waiting", "wanted")
 
     def __init__(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str], heard: _Heard) -> None:
         self.user_ids = user_ids
         self.known = known
         self.wanted = wanted
+        self.taught = known.keys() | wanted
         self.heard = heard
         self.waiting: list[_Outcome] = []
 
@@ -82,7 +87,7 @@ class States:
         self.table = KnownTable(store.partitions, max_hot)
         self.news: Callable[[str], None] = _unheard
         self.fetches: dict[str, _Fetch] = {}
-        """By user, the newest reading under way, unless what was known until it began is no longer true."""
+        """By user, the newest reading under way that teaches of it, unless what was known before is no longer true."""
         self._store = store
         self._feed = feed
         self._meter = meter
@@ -136,7 +141,7 @@ class States:
         # The store is read after all this was learned: unless something was learned meanwhile, what it
         # answers is newer, even if its versions are lower than one read from a past it has lost since.
         before = [user.version for user in users]
-        with self._fetching([user.user_id for user in users]) as fetch:
+        with self._fetching([user.user_id for user in users], {user.user_id: user for user in users}, set()) as fetch:
             readings = await self._store.read(fetch.user_ids)
             for user, version, (mask, at) in zip(users, before, readings, strict=True):
                 if user.learn(mask, at, anyway=restarted or user.version == version) and user.watchers:
@@ -180,6 +185,8 @@ class States:
 
     def known(self, user_ids: Sequence[str]) -> list[Known] | None:
         """The users, in the order asked, if memory can answer for all of them; never waits."""
+        if user_ids[0] not in self.table.users:
+            return None
         cursor = self._feed()
         found = self.table.ask(user_ids, cursor) if cursor is not None else None
         if found is not None:
@@ -192,11 +199,14 @@ class States:
 
     async def read(self, user_ids: Sequence[str]) -> list[int]:
         """The platforms of each user (a mask), in the order asked; raises `StoreError`."""
+        if self._strange(user_ids):
+            self._meter.lookups(0, len(user_ids))
+            return await self._fetch(user_ids, {}, self.table.note(user_ids))
+        users, fetches = self.table.users, self.fetches
         cursor = self._feed()
         masks: dict[str, int] = {}
         joined: dict[_Fetch, list[str]] = {}
         asked = dict.fromkeys(user_ids)
-        users, fetches = self.table.users, self.fetches
         for user_id in [user_id for user_id in asked if user_id in users or user_id in fetches]:
             user, fetch = users.get(user_id), fetches.get(user_id)
             if user is not None and cursor is not None and user.answers(cursor):
@@ -210,8 +220,6 @@ class States:
         own = list(asked)
         joining = [(fetch.outcome(), waiting) for fetch, waiting in joined.items()]
         self._meter.lookups(len(masks), sum(map(len, joined.values())) + len(own))
-        if len(own) == len(user_ids):
-            return await self.fetch(own)
         if own:
             masks.update(zip(own, await self.fetch(own), strict=True))
         for outcome, waiting in joining:
@@ -232,11 +240,26 @@ class States:
 
         The table is taught of those whom it has, or is to have.
         """
-        with self._fetching(user_ids) as fetch:
+        users = self.table.users
+        known = {user_id: users[user_id] for user_id in users.keys() & user_ids}
+        # Who is being read gets this reading as the newest one, also if that they were noted is forgotten by now.
+        return await self._fetch(user_ids, known, self.table.note(user_ids) | self.fetches.keys() & user_ids)
+
+    async def _fetch(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str]) -> list[int]:
+        if not known and not wanted:
+            masks = await self._store.masks(user_ids)
+            if self._strange(user_ids):
+                return masks
+            # What memory knows by now may be from before this answer, which must not be taken back: so it reads too.
+            return await self.fetch(user_ids)
+        with self._fetching(user_ids, known, wanted) as fetch:
             readings = await self._store.read(user_ids)
-            if fetch.known or fetch.wanted:
-                self._teach(fetch, dict(zip(user_ids, readings, strict=True)))
+            self._teach(fetch, dict(zip(user_ids, readings, strict=True)))
         return [mask for mask, _ in readings]
+
+    def _strange(self, user_ids: Sequence[str]) -> bool:
+        """Whether nothing is known of any of them, nor being read to be known."""
+        return self.table.users.keys().isdisjoint(user_ids) and self.fetches.keys().isdisjoint(user_ids)
 
     def _teach(self, fetch: _Fetch, readings: Mapping[str, Reading]) -> None:
         """Have the table know what was read, and what the feed told meanwhile of those it did not have."""
@@ -277,12 +300,10 @@ class States:
         return masks
 
     @contextmanager
-    def _fetching(self, user_ids: Sequence[str]) -> Iterator[_Fetch]:
+    def _fetching(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str]) -> Iterator[_Fetch]:
         """A reading of users, from before the store is asked until they are taught; then those who joined go on."""
-        users = self.table.users
-        known = {user_id: users[user_id] for user_id in user_ids if user_id in users}
-        fetch = _Fetch(user_ids, known, self.table.note(user_ids), self._heard)
-        self.fetches.update(dict.fromkeys(user_ids, fetch))
+        fetch = _Fetch(user_ids, known, wanted, self._heard)
+        self.fetches.update(dict.fromkeys(fetch.taught, fetch))
         failure: StoreError | None = None
         try:
             yield fetch
@@ -290,7 +311,7 @@ class States:
             failure = error
             raise
         finally:
-            for user_id in user_ids:
+            for user_id in fetch.taught:
                 if self.fetches.get(user_id) is fetch:
                     del self.fetches[user_id]
             for done in fetch.waiting:

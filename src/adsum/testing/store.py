@@ -138,6 +138,10 @@ class SimulatedStore:
             readings.update(zip(users, answer, strict=True))
         return [readings[user_id] for user_id in user_ids]
 
+    async def masks(self, user_ids: Sequence[str]) -> list[int]:
+        """The same without the version."""
+        return [mask for mask, _ in await self.read(user_ids)]
+
     async def page(self, cursor: int, limit: int) -> Page:
         """One server's page after the other; the cursor is (server's cursor) x (servers) + (server)."""
         at, index = divmod(cursor, len(self.lines))

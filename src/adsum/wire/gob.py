@@ -46,7 +46,11 @@ _CUT_OFF = "the gob frame ends too early, or numbers a field that its type does 
 _ZEROS: dict[int, int | str | bytes] = {INT: 0, TEXT: "", BYTES: b""}
 _WIDEST = 0x100 - 8  # the first byte of an integer of 8 bytes, the most there may be
 
-_UNUSUAL = (IndexError, UnicodeDecodeError, FrameError)
+_BEYOND = (IndexError, OverflowError, ValueError)
+"""What an index past the end raises; compiled, one past the machine's integers raises the other two."""
+
+_UNUSUAL = (*_BEYOND, FrameError)
+"""Text that is not UTF-8 is a `ValueError` too."""
 
 _Value = int | str | bytes
 
@@ -133,7 +137,7 @@ class _Decoder:
             id_bytes = _find_value(message)
             plan = self._cached if message.start <= MAX_CACHED_BYTES else self._compile
             return self._read(message, len(id_bytes), plan(data[: message.start], id_bytes))
-        except IndexError:
+        except _BEYOND:
             raise FrameError(_CUT_OFF) from None
 
     def _compile(self, prefix: bytes, id_bytes: bytes) -> _Plan:
@@ -241,7 +245,8 @@ def decode_request(data: bytes) -> Request:
         values = _REQUESTS.decode_usual(data)
     except _UNUSUAL:
         values = _REQUESTS.decode_exactly(data)
-    request = Request(*values)  # type: ignore[arg-type]  # by _REQUEST_FIELDS
+    op, token, send_id, operation_id, msg_incr, content = values
+    request = Request(op, token, send_id, operation_id, msg_incr, content)  # type: ignore[arg-type]  # by _REQUEST_FIELDS
     if not -0x80000000 <= request.op <= 0x7FFFFFFF:
         raise FrameError(f"the request identifier {request.op} does not fit 32 bits")
     return request

@@ -198,11 +198,17 @@ class Decoder:
         index = first & most
         if index == most:
             index, pos = _rest(block, pos, most)
-        name, pos = (self._table[index][0], pos) if index else _string(block, pos)
+        if index:
+            name = self._table[index][0]
+        else:
+            name, pos = _string(block, pos)
         value, pos = _string(block, pos)
         entry = _entry(self._tell, name, value)
         if first & 0x40:
-            self._add(entry)
+            self._table.insert(_FIRST_DYNAMIC, entry)
+            self._table_bytes += entry[3]
+            if self._table_bytes > self._table_limit:
+                self._shrink()
         return entry, pos
 
     def _resize(self, block: bytes, pos: int) -> int:
@@ -215,12 +221,6 @@ class Decoder:
         self._table_limit = size
         self._shrink()
         return pos
-
-    def _add(self, entry: _Entry) -> None:
-        self._table.insert(_FIRST_DYNAMIC, entry)
-        self._table_bytes += entry[3]
-        if self._table_bytes > self._table_limit:
-            self._shrink()
 
     def _shrink(self) -> None:
         while self._table_bytes > self._table_limit:
@@ -276,21 +276,18 @@ def _string(block: bytes, pos: int) -> tuple[bytes, int]:
     return (decode_huffman(text) if first >= 0x80 else text), end
 
 
-class _Node(dict[int, tuple["_Node", bytes]]):
-    """A place in the tree of codes: where each byte leads to and what it says, filled as bytes come."""
+class _Node:
+    """A place in the tree of codes; `nexts` is where each byte leads to, `says` what it says, found as they come."""
 
-    __slots__ = ("branches", "depth", "ones", "symbol")
+    __slots__ = ("branches", "depth", "nexts", "ones", "says", "symbol")
 
     def __init__(self, depth: int, *, ones: bool) -> None:
-        super().__init__()
         self.branches: list[_Node] = []
+        self.nexts: list[_Node] = []
+        self.says: list[bytes | None] = []
         self.symbol = -1
         self.depth = depth
         self.ones = ones
-
-    def __missing__(self, byte: int) -> "tuple[_Node, bytes]":
-        step = self[byte] = _step(self, byte)
-        return step
 
 
 def _grow_tree() -> _Node:
@@ -314,16 +311,22 @@ _ROOT = _grow_tree()
 
 def decode_huffman(text: bytes) -> bytes:
     """A text in Huffman code (section 5.2); raises `HpackError`. Its padding is at most 7 bits, all ones."""
-    node, out = _ROOT, bytearray()
+    node = _ROOT
+    out: list[bytes] = []
     for byte in text:
-        node, said = node[byte]
-        out += said
+        said = node.says[byte] if node.says else None
+        if said is None:
+            said = _step(node, byte)
+        out.append(said)
+        node = node.nexts[byte]
     if not node.ones or node.depth > 7:
         raise HpackError("a text in Huffman code with bad padding")
-    return bytes(out)
+    return b"".join(out)
 
 
-def _step(node: _Node, byte: int) -> tuple[_Node, bytes]:
+def _step(start: _Node, byte: int) -> bytes:
+    """What a byte says at a place; that, and where it leads to, is noted there."""
+    node = start
     said = bytearray()
     for bit in range(7, -1, -1):
         node = node.branches[byte >> bit & 1]
@@ -332,4 +335,8 @@ def _step(node: _Node, byte: int) -> tuple[_Node, bytes]:
         if node.symbol >= 0:
             said.append(node.symbol)
             node = _ROOT
-    return node, bytes(said)
+    if not start.says:
+        start.nexts, start.says = [_ROOT] * 256, [None] * 256
+    start.nexts[byte] = node
+    start.says[byte] = found = bytes(said)
+    return found

@@ -10,48 +10,18 @@ Invariants:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from adsum.wire import http2_frames as h2
-from adsum.wire.hpack import Decoder, HpackError, ListTooLarge, Shape
-from adsum.wire.http2_frames import Block, Code, ConnectionFault, StreamFault
-from adsum.wire.http2_sending import (
-    PAID_BY_REQUEST,
-    PATIENCE,
-    Patience,
-    Receiver,
-    Sender,
-    Stream,
-    WindowFault,
-    reset_frame,
-)
+from adsum.wire.http2_frames import Code, ConnectionFault, StreamFault
+from adsum.wire.http2_headers import Block, HeaderReader, Meaning, OpenBlock
+from adsum.wire.http2_sending import Sender, WindowFault, reset_frame
+from adsum.wire.http2_streams import PAID_BY_REQUEST, PATIENCE, Http2Limits, Patience, Receiver, Stream
 
 HeadT = TypeVar("HeadT")
-_Meaning = tuple[Block, HeadT | None]
 
-MAX_CONTINUATIONS = 16
-
-MAX_REMEMBERED = 16
-"""Shapes of header blocks whose meaning is remembered; past that all are forgotten. A client has few."""
-
-MAX_REMEMBERED_BYTES = 1_024
-"""Of such a shape."""
-
-
-@dataclass(frozen=True, slots=True)
-class Http2Limits:
-    """Of one connection: requests at a time, bytes of a request's header (as sent, and decoded), of windows.
-
-    `max_unsent_bytes` of answers wait for the peer's windows; answers past that are reset. As many requests
-    as may be there at a time may be taken back in a second, so that a client may give up all it waits for.
-    """
-
-    max_streams: int = 1_000
-    max_header_bytes: int = 16_384
-    stream_window: int = 1 << 20
-    connection_window: int = 8 << 20
-    max_unsent_bytes: int = 32 << 20
+ANY: Final = -1
+"""Any kind of frame may come."""
 
 
 class ServerConnection(Generic[HeadT]):
@@ -66,19 +36,20 @@ class ServerConnection(Generic[HeadT]):
         self.failed: str | None = None
         self.greeted = False
         self.last_id = 0
-        self._limits = limits = limits or Http2Limits()
+        limits = limits or Http2Limits()
         self._patience = Patience(PATIENCE, "too many frames that ask nothing")
         self._resets = Patience(limits.max_streams, "too many requests are taken back or broken")
         self.sender: Sender[HeadT] = Sender(receiver, self._patience, limits.max_unsent_bytes)
         self._receiver = receiver
-        self._read = read
-        self._decoder = Decoder(h2.tell, limits.max_header_bytes)
-        self._meanings: dict[Shape, _Meaning[HeadT]] = {}
+        self._headers = HeaderReader(read, limits.max_header_bytes)
+        self._max_streams, self._max_header_bytes = limits.max_streams, limits.max_header_bytes
+        self._stream_window, self._connection_window = limits.stream_window, limits.connection_window
         self._input = b""
         self._prefaced = False
+        self._awaited = h2.SETTINGS
         self._leaving_id: int | None = None
-        self._block: _OpenBlock | None = None
-        self._room, self._unacknowledged = limits.connection_window, 0
+        self._block: OpenBlock | None = None
+        self._room = limits.connection_window
         settings = (
             (h2.MAX_STREAMS, limits.max_streams),
             (h2.INITIAL_WINDOW, limits.stream_window),
@@ -107,7 +78,7 @@ class ServerConnection(Generic[HeadT]):
     def calm(self) -> None:
         """To be called once a second."""
         self._patience.earn(PATIENCE)
-        self._resets.earn(self._limits.max_streams)
+        self._resets.earn(self._max_streams)
 
     def leave(self) -> None:
         """Take no more requests; those under way go on."""
@@ -147,38 +118,61 @@ class ServerConnection(Generic[HeadT]):
             self._prefaced = True
             pos = len(h2.PREFACE)
         while size - pos >= h2.HEAD_BYTES:
-            high, length, kind, flags, stream_id = h2.read_head(data, pos)
-            length |= high << 16
-            if length > h2.MAX_FRAME_BYTES:
+            word, flags, stream_id = h2.read_head(data, pos)
+            start = pos + h2.HEAD_BYTES
+            end = start + (word >> 8)
+            if end - start > h2.MAX_FRAME_BYTES:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame is too large")
-            end = pos + h2.HEAD_BYTES + length
             if end > size:
                 break
-            self._frame(kind, flags, stream_id & h2.MAX_STREAM_ID, data[pos + h2.HEAD_BYTES : end])
             pos = end
+            self._frame(word & 0xFF, flags, stream_id & h2.MAX_STREAM_ID, data[start:end])
         return pos
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is not None and kind != h2.CONTINUATION:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block is interrupted")
-        if not self.greeted and (kind != h2.SETTINGS or flags & h2.ACK):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        if self._awaited != ANY:
+            self._check_awaited(kind, flags)
         try:
             if kind == h2.DATA:
                 self._on_data(flags, stream_id, payload)
             elif kind == h2.HEADERS:
                 self._on_headers(flags, stream_id, payload)
             else:
-                self._patience.spend()
-                handler = self._handlers.get(kind)
-                if handler is not None:
-                    handler(self, flags, stream_id, payload)
+                self._on_rare(kind, flags, stream_id, payload)
         except StreamFault as fault:
             self._give_up(stream_id, fault.code)
-        except WindowFault as fault:
+        except WindowFault as beyond:
             if not stream_id:
-                raise ConnectionFault(fault.code, "a window grows by nothing, or too far") from None
-            self._give_up(stream_id, fault.code)
+                raise ConnectionFault(beyond.code, "a window grows by nothing, or too far") from None
+            self._give_up(stream_id, beyond.code)
+
+    def _check_awaited(self, kind: int, flags: int) -> None:
+        if self._block is not None and kind != h2.CONTINUATION:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block is interrupted")
+        if not self.greeted and (kind != h2.SETTINGS or flags & h2.ACK):
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+
+    def _on_rare(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        self._patience.spend()
+        match kind:
+            case h2.PRIORITY:
+                self._on_priority(stream_id, payload)
+            case h2.RST_STREAM:
+                self._on_reset(stream_id, payload)
+            case h2.SETTINGS:
+                self._on_settings(flags, stream_id, payload)
+            case h2.PUSH_PROMISE:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
+            case h2.PING:
+                self._on_ping(flags, stream_id, payload)
+            case h2.GOAWAY:
+                self._on_goaway(stream_id, payload)
+            case h2.WINDOW_UPDATE:
+                self._on_window(stream_id, payload)
+            case h2.CONTINUATION:
+                self._on_continuation(flags, stream_id, payload)
+            case _:
+                pass  # a kind we don't know is ignored (section 4.1)
 
     def _give_up(self, stream_id: int, code: Code) -> None:
         stream = self.sender.streams.get(stream_id)
@@ -195,12 +189,8 @@ class ServerConnection(Generic[HeadT]):
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         self._room -= size
-        if self._room < 0:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data than the connection's window")
-        self._unacknowledged += size
-        if self._unacknowledged * 2 >= self._limits.connection_window:
-            self.sender.output.append(h2.widening_frame(0, self._unacknowledged))
-            self._room, self._unacknowledged = self._room + self._unacknowledged, 0
+        if self._room * 2 <= self._connection_window:
+            self._make_room()
         if flags & h2.PADDED:
             payload = h2.unpad(flags, payload)
         stream = self.sender.streams.get(stream_id)
@@ -218,14 +208,21 @@ class ServerConnection(Generic[HeadT]):
             if stream.body_left < 0 or (ended and stream.body_left):
                 raise StreamFault(Code.PROTOCOL_ERROR)
         if payload or ended:
-            self._receiver.body(stream, payload, ended=ended)
+            self._receiver.body(stream, payload)
         else:
             self._patience.spend()
+
+    def _make_room(self) -> None:
+        """Give the connection's window back."""
+        if self._room < 0:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data than the connection's window")
+        self.sender.output.append(h2.widening_frame(0, self._connection_window - self._room))
+        self._room = self._connection_window
 
     def _give_back(self, stream: Stream[HeadT], size: int) -> None:
         """Give data back to the window of a peer who may send more."""
         stream.unacknowledged += size
-        if stream.unacknowledged * 2 >= self._limits.stream_window:
+        if stream.unacknowledged * 2 >= self._stream_window:
             self.sender.output.append(h2.widening_frame(stream.id, stream.unacknowledged))
             stream.room, stream.unacknowledged = stream.room + stream.unacknowledged, 0
 
@@ -248,65 +245,47 @@ class ServerConnection(Generic[HeadT]):
         if flags & h2.HAS_PRIORITY:
             if len(payload) < 5:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
-            itself = _names(payload, stream_id)
+            itself = h2.names_itself(payload, stream_id)
             payload = payload[5:]
         ended = bool(flags & h2.END_STREAM)
         if flags & h2.END_HEADERS:
             self._on_block(stream_id, payload, ended=ended, itself=itself)
         else:
-            self._block = _OpenBlock(stream_id, ended=ended, itself=itself, first=payload)
+            self._block = OpenBlock(stream_id, payload, self._max_header_bytes, ended=ended, itself=itself)
+            self._awaited = h2.CONTINUATION
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         block = self._block
         if block is None or block.stream_id != stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        block.parts.append(payload)
-        block.size += len(payload)
-        if block.size > self._limits.max_header_bytes or len(block.parts) > MAX_CONTINUATIONS:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block is too large")
+        block.add(payload)
         if flags & h2.END_HEADERS:
-            self._block = None
-            self._on_block(stream_id, b"".join(block.parts), ended=block.ended, itself=block.itself)
+            self._block, self._awaited = None, ANY
+            self._on_block(stream_id, block.whole(), ended=block.ended, itself=block.itself)
 
     def _on_block(self, stream_id: int, encoded: bytes, *, ended: bool, itself: bool) -> None:
-        # Whatever becomes of the request, the table must follow the peer's.
-        try:
-            shape, values = self._decoder.decode(encoded)
-        except ListTooLarge as error:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, str(error)) from None
-        except HpackError as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, str(error)) from None
-        block, head = (None, None) if shape is None else self._meanings.get(shape) or self._mean(shape)
+        meaning, values = self._headers.read(encoded)
         if stream_id <= self.last_id:
-            self._on_trailers(stream_id, block, ended=ended)
+            self._on_trailers(stream_id, meaning, ended=ended)
             return
         self.last_id = stream_id
-        sender, limits = self.sender, self._limits
-        if self._leaving_id is not None or len(sender.streams) >= limits.max_streams:
+        sender = self.sender
+        if self._leaving_id is not None or len(sender.streams) >= self._max_streams:
             sender.leave_behind(stream_id)
             raise StreamFault(Code.REFUSED_STREAM)
-        if block is None or head is None or itself or (ended and block.content_length > 0):
+        head = meaning.head
+        if head is None or itself or (ended and meaning.content_length > 0):
             sender.leave_behind(stream_id)
             raise StreamFault(Code.PROTOCOL_ERROR)
-        stream = sender.streams[stream_id] = Stream(stream_id, head, dict(zip(block.names, values, strict=True)))
-        stream.window, stream.room = sender.stream_window, limits.stream_window
-        stream.body_left, stream.ended = block.content_length, ended
+        stream = Stream(
+            stream_id, head, dict(zip(meaning.names, values, strict=True)), meaning.content_length, ended=ended
+        )
+        stream.window, stream.room = sender.stream_window, self._stream_window
+        sender.streams[stream_id] = stream
         self._patience.earn(PAID_BY_REQUEST)
-        self._receiver.opened(stream, ended=ended)
+        self._receiver.opened(stream)
 
-    def _mean(self, shape: Shape) -> "tuple[Block | None, HeadT | None]":
-        """What blocks of a shape mean: None for a malformed one, no head for trailers."""
-        block = h2.read_shape(shape)
-        if block is None:
-            return None, None
-        meaning = block, self._read(block) if block.path else None
-        if block.size <= MAX_REMEMBERED_BYTES:
-            if len(self._meanings) >= MAX_REMEMBERED:
-                self._meanings.clear()
-            self._meanings[shape] = meaning
-        return meaning
-
-    def _on_trailers(self, stream_id: int, block: Block | None, *, ended: bool) -> None:
+    def _on_trailers(self, stream_id: int, meaning: Meaning[HeadT], *, ended: bool) -> None:
         self._patience.spend()
         stream = self.sender.streams.get(stream_id)
         if stream is None:
@@ -315,24 +294,24 @@ class ServerConnection(Generic[HeadT]):
             return
         if stream.ended:
             raise StreamFault(Code.STREAM_CLOSED)
-        if not ended or block is None or block.path or stream.body_left > 0:
+        if not ended or not meaning.trailers or stream.body_left > 0:
             raise StreamFault(Code.PROTOCOL_ERROR)
         stream.ended = True
-        self._receiver.body(stream, b"", ended=True)
+        self._receiver.body(stream, b"")
 
     # The connection
 
-    def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_priority(self, stream_id: int, payload: bytes) -> None:
         """Deprecated, and ignored (section 5.3.2)."""
         if not stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY of the connection")
         if len(payload) != 5:
             raise StreamFault(Code.FRAME_SIZE_ERROR)
-        if _names(payload, stream_id):
+        if h2.names_itself(payload, stream_id):
             raise StreamFault(Code.PROTOCOL_ERROR)
 
-    def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        _check_size(payload, 4)
+    def _on_reset(self, stream_id: int, payload: bytes) -> None:
+        h2.check_size(payload, 4)
         if not self._was_opened(stream_id):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "RST_STREAM of a stream that was never opened")
         stream = self.sender.streams.get(stream_id)
@@ -345,31 +324,29 @@ class ServerConnection(Generic[HeadT]):
             self._patience.earn(1)
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _check_of_connection(stream_id)
+        h2.check_of_connection(stream_id)
         if flags & h2.ACK:
-            _check_size(payload, 0)
+            h2.check_size(payload, 0)
             return
-        self.greeted = True
+        if not self.greeted:
+            self.greeted, self._awaited = True, ANY
         # First, so that the peer knows whose windows what follows is sent by.
         self.sender.output.append(h2.frame(h2.SETTINGS, h2.ACK, 0))
         self.sender.settle(h2.read_settings(payload))
 
-    def _on_push(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
-
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _check_of_connection(stream_id)
-        _check_size(payload, 8)
+        h2.check_of_connection(stream_id)
+        h2.check_size(payload, 8)
         if not flags & h2.ACK:
             self.sender.output.append(h2.frame(h2.PING, h2.ACK, 0, payload))
 
-    def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
         """It will open no more streams; what is under way goes on."""
-        _check_of_connection(stream_id)
-        _check_size(payload[:8], 8)
+        h2.check_of_connection(stream_id)
+        h2.check_size(payload[:8], 8)
 
-    def _on_window(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        _check_size(payload, 4)
+    def _on_window(self, stream_id: int, payload: bytes) -> None:
+        h2.check_size(payload, 4)
         by = int.from_bytes(payload, "big") & h2.MAX_WINDOW
         if not stream_id:
             self.sender.widen(by)
@@ -379,42 +356,3 @@ class ServerConnection(Generic[HeadT]):
         stream = self.sender.streams.get(stream_id)
         if stream is not None:
             self.sender.widen_stream(stream, by)
-
-    _handlers: ClassVar = {
-        h2.PRIORITY: _on_priority,
-        h2.RST_STREAM: _on_reset,
-        h2.SETTINGS: _on_settings,
-        h2.PUSH_PROMISE: _on_push,
-        h2.PING: _on_ping,
-        h2.GOAWAY: _on_goaway,
-        h2.WINDOW_UPDATE: _on_window,
-        h2.CONTINUATION: _on_continuation,
-    }
-
-
-class _OpenBlock:
-    """A header block of which CONTINUATION frames are yet to come."""
-
-    __slots__ = ("ended", "itself", "parts", "size", "stream_id")
-
-    def __init__(self, stream_id: int, *, ended: bool, itself: bool, first: bytes) -> None:
-        self.stream_id = stream_id
-        self.ended = ended
-        self.itself = itself
-        self.parts = [first]
-        self.size = len(first)
-
-
-def _names(priority: bytes, stream_id: int) -> bool:
-    """Whether a stream is said to depend on itself."""
-    return int.from_bytes(priority[:4], "big") & h2.MAX_STREAM_ID == stream_id
-
-
-def _check_of_connection(stream_id: int) -> None:
-    if stream_id:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame of the connection on a stream")
-
-
-def _check_size(payload: bytes, size: int) -> None:
-    if len(payload) != size:
-        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame of a bad length")

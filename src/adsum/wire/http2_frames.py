@@ -1,39 +1,47 @@
-"""HTTP/2 frames (RFC 9113 section 6): their numbers, how they are built, and what a header block says.
+"""HTTP/2 frames (RFC 9113 section 6): their numbers, and how they are built.
 
 Constants and functions without state; the connection is in `http2`.
 """
 
-import re
 from collections.abc import Iterable
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
-
-from adsum.wire.hpack import ENTRY_BYTES, Field, Shape
+from typing import Final
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
 
-ACK = END_STREAM = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-HAS_PRIORITY = 0x20
+ACK: Final = 0x1
+END_STREAM: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+HAS_PRIORITY: Final = 0x20
 
-MAX_FRAME_BYTES = 16_384
+MAX_FRAME_BYTES: Final = 16_384
 """The protocol's default, which we keep: larger frames would save nothing that counts."""
 
-DEFAULT_WINDOW = 65_535
-MAX_WINDOW = 2**31 - 1
-MAX_STREAM_ID = 2**31 - 1
+DEFAULT_WINDOW: Final = 65_535
+MAX_WINDOW: Final = 0x7FFF_FFFF
+MAX_STREAM_ID: Final = 0x7FFF_FFFF
 
 ENABLE_PUSH, MAX_STREAMS, INITIAL_WINDOW, MAX_FRAME, MAX_HEADER_LIST = 2, 3, 4, 5, 6
 """Numbers of the settings that mean something here."""
 
-HEAD_BYTES = 9
-read_head = Struct(">BHBBI").unpack_from
-"""Length (its high byte, the rest), type, flags, stream ID with a reserved bit."""
-make_head = Struct(">BHBBI").pack
+HEAD_BYTES: Final = 9
+read_head = Struct(">IBI").unpack_from
+"""Length and type (its last byte), flags, stream ID with a reserved bit."""
+make_head = Struct(">IBI").pack
+"""Of the same."""
 _make_setting = Struct(">HI").pack
 _read_setting = Struct(">HI").iter_unpack
 
@@ -69,25 +77,10 @@ class StreamFault(Exception):
         self.code = code
 
 
-class Block(NamedTuple):
-    """What the shape of a client's header block says: of a request, or of trailers (no path).
-
-    `fields` are the plain ones of `TELLING`, `names` those of the values that each block has of its
-    own. `size` is what all but these values count, `content_length` -1 if it is not told.
-    """
-
-    path: bytes
-    method: bytes
-    fields: dict[bytes, bytes]
-    names: tuple[bytes, ...]
-    content_length: int
-    size: int
-
-
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """One frame."""
     size = len(payload)
-    return make_head(size >> 16, size & 0xFFFF, kind, flags, stream_id) + payload
+    return make_head(size << 8 | kind, flags, stream_id) + payload
 
 
 def settings_frame(settings: Iterable[tuple[int, int]]) -> bytes:
@@ -133,48 +126,18 @@ def unpad(flags: int, payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
-_PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
-_NEEDED = frozenset((b":method", b":scheme", b":path"))
-_OF_CONNECTIONS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
-_NAMES = re.compile(rb"(?:\n:?[!#$%&'*+\-.^_`|~0-9a-z]+)*")
-_bad_value = re.compile(rb"[\0\r\n]|[ \t]\Z|\A[ \t]").search
-_MALFORMED: Field = (b"", b"")
-_LENGTH = re.compile(rb"[0-9]{1,19}")
-
-TELLING = _PSEUDO | {b"te", b"content-length", b"content-type", b"grpc-encoding"}
-"""Fields whose values tell what kind of request this is, and have few of them."""
+def names_itself(priority: bytes, stream_id: int) -> bool:
+    """Whether a stream is said to depend on itself."""
+    return int.from_bytes(priority[:4], "big") & MAX_STREAM_ID == stream_id
 
 
-def tell(name: bytes, value: bytes) -> Field | None:
-    """What a field is in a shape: itself if it is a telling one; one with a value that may not be is no field."""
-    if not value.isalnum() and _bad_value(value):
-        return _MALFORMED
-    return (name, value) if name in TELLING else None
+def check_of_connection(stream_id: int) -> None:
+    """Raise `ConnectionFault` if a frame that is for all of the connection names a stream."""
+    if stream_id:
+        raise ConnectionFault(Code.PROTOCOL_ERROR, "a frame of the connection on a stream")
 
 
-def read_shape(shape: Shape) -> Block | None:
-    """What a client's header block says by its shape; None if it is malformed (sections 8.2 and 8.3)."""
-    fields = [(part, b"") if isinstance(part, bytes) else part for part in shape]
-    joined = b"".join([b"\n" + name for name, _ in fields])
-    pseudo = joined.count(b"\n:")
-    asked, plain = dict(fields[:pseudo]), dict(fields[pseudo:])
-    if (
-        not _NAMES.fullmatch(joined)
-        or joined.count(b"\n") != len(fields)
-        # Repeated or late ones leave fewer than were counted.
-        or len(asked) != pseudo
-        or not asked.keys() <= _PSEUDO
-        or not (asked.keys() >= _NEEDED or not asked)
-        or not plain.keys().isdisjoint(_OF_CONNECTIONS)
-    ):
-        return None
-    lengths = [value for name, value in fields if name == b"content-length"]
-    if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)) or plain.get(b"te", b"trailers") != b"trailers":
-        return None
-    if pseudo and not asked[b":path"]:
-        return None
-    names = tuple(part for part in shape if isinstance(part, bytes))
-    telling = {name: value for name, value in plain.items() if name in TELLING}
-    size = sum([len(name) + len(value) + ENTRY_BYTES for name, value in fields])
-    length = int(lengths[0]) if lengths else -1
-    return Block(asked.get(b":path", b""), asked.get(b":method", b""), telling, names, length, size)
+def check_size(payload: bytes, size: int) -> None:
+    """Raise `ConnectionFault` for a payload of another length."""
+    if len(payload) != size:
+        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a frame of a bad length")

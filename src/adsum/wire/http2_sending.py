@@ -1,106 +1,22 @@
-"""The sending half of an HTTP/2 connection: the streams, and what goes out on them as windows allow.
+"""The sending half of an HTTP/2 connection: the open streams, and what goes out on them as windows allow.
 
 Invariant: no more DATA goes out than the peer's windows allow, nor any while `hold` is in
 force; what has to wait is bounded by `max_unsent_bytes`, and answers past that are reset.
 """
 
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from adsum.wire import http2_frames as h2
-from adsum.wire.http2_frames import Code, ConnectionFault
+from adsum.wire.http2_frames import Code
+from adsum.wire.http2_streams import NOTHING, Patience, Receiver, Stream
 
 HeadT = TypeVar("HeadT")
-
-PATIENCE = 1_000
-"""Frames that ask nothing, the most in a second besides those that requests pay for."""
-
-PAID_BY_REQUEST = 4
-"""Such frames that come with a request: clients of gRPC ping, and widen windows, once or twice for each."""
 
 STREAMS_FOR_A_FRAME = 16
 """Changing the windows of so many streams is as much work as a frame that asks nothing."""
 
 MAX_LEFT = 1_024
 """Streams remembered that we ended before their peer did: what it still sends on them is ignored."""
-
-_NOTHING = memoryview(b"")
-
-
-class Stream(Generic[HeadT]):
-    """One request and its answer. `fields` are those that the head says nothing of; `owner` is for who answers it."""
-
-    __slots__ = (
-        "body_left",
-        "ended",
-        "fields",
-        "gives_back",
-        "head",
-        "id",
-        "opened",
-        "owner",
-        "room",
-        "tail",
-        "unacknowledged",
-        "unsent",
-        "window",
-    )
-
-    def __init__(self, stream_id: int, head: HeadT, fields: dict[bytes, bytes]) -> None:
-        self.id = stream_id
-        self.head = head
-        self.fields = fields
-        self.owner: Any = None
-        self.ended = False  # by the peer
-        self.opened = False  # the answer has begun
-        self.gives_back = False  # the receiver gives the stream's window back, as it takes what came
-        self.window = 0  # bytes we may send
-        self.room = 0  # bytes the peer may send
-        self.unacknowledged = 0  # bytes the peer has sent that it has not got back
-        self.body_left = -1  # of what the request's content-length promised; -1: not told
-        self.unsent = _NOTHING  # data waiting for a window
-        self.tail: bytes | None = None  # the trailers that go after it
-
-
-class Receiver(Protocol[HeadT]):
-    """What a connection tells of its streams."""
-
-    def opened(self, stream: Stream[HeadT], *, ended: bool) -> None:
-        """A request has begun; `ended`: it has no body."""
-        ...
-
-    def body(self, stream: Stream[HeadT], data: bytes, *, ended: bool) -> None:
-        """More of a request's body; `ended`: that was all."""
-        ...
-
-    def drained(self, stream: Stream[HeadT]) -> None:
-        """All data given to a stream so far has been sent, which had to wait."""
-        ...
-
-    def reset(self, stream: Stream[HeadT]) -> None:
-        """The peer wants no answer any more, or can't get one."""
-        ...
-
-    def kept(self, size: int) -> None:
-        """So many more bytes of answers (less, if below 0) wait to be sent."""
-        ...
-
-
-class Patience:
-    """With frames that cost us something and bring the peer nothing: so many at most, of which `earn` gives back."""
-
-    def __init__(self, most: int, reason: str) -> None:
-        self._most = self._left = most
-        self._reason = reason
-
-    def spend(self, frames: int = 1) -> None:
-        """Count such frames; raises `ConnectionFault` if they are too many."""
-        self._left -= frames
-        if self._left < 0:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, self._reason)
-
-    def earn(self, frames: int) -> None:
-        """So many more may come, for something useful was done."""
-        self._left = min(self._left + frames, self._most)
 
 
 class Sender(Generic[HeadT]):
@@ -150,8 +66,7 @@ class Sender(Generic[HeadT]):
             return
         stream.window -= size
         self._window -= size
-        self.output.append(h2.make_head(0, size, h2.DATA, 0, stream.id))
-        self.output.append(data)
+        self.output.append(h2.frame(h2.DATA, 0, stream.id, data))
 
     def answer(self, stream: Stream[HeadT], opening: bytes, data: bytes, trailers: bytes) -> None:
         """A whole answer: `open`, `send` and `end`."""
@@ -165,11 +80,11 @@ class Sender(Generic[HeadT]):
             return
         self._window -= size
         self.output += (
-            h2.make_head(0, len(opening), h2.HEADERS, h2.END_HEADERS, stream_id),
+            h2.make_head(len(opening) << 8 | h2.HEADERS, h2.END_HEADERS, stream_id),
             opening,
-            h2.make_head(0, size, h2.DATA, 0, stream_id),
+            h2.make_head(size << 8 | h2.DATA, 0, stream_id),
             data,
-            h2.make_head(0, len(trailers), h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream_id),
+            h2.make_head(len(trailers) << 8 | h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream_id),
             trailers,
         )
 
@@ -192,7 +107,7 @@ class Sender(Generic[HeadT]):
             self.output.append(reset_frame(stream.id, code))
         if stream.unsent:
             size = len(stream.unsent)
-            stream.unsent = _NOTHING
+            stream.unsent = NOTHING
             del self._waiting[stream.id]
             self._unsent_bytes -= size
             self._receiver.kept(-size)

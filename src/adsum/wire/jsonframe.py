@@ -5,39 +5,16 @@ A strict parser takes the frames that clients really send; whatever it refuses
 is judged again, slowly and by Go's rules (`adsum.wire.gojson`).
 """
 
-from typing import Annotated
-
 import msgspec
 
 from adsum.domain.errors import DataError, FrameError
 from adsum.wire import gojson
+from adsum.wire.jsonshapes import JsonRequest, JsonResponse
 from adsum.wire.messages import Request, Response
 from adsum.wire.text import scrub
 
-_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    reqIdentifier: _Int32 = 0  # noqa: N815
-    token: str = ""
-    sendID: str = ""  # noqa: N815
-    operationID: str = ""  # noqa: N815
-    msgIncr: str = ""  # noqa: N815
-    data: bytes | None = b""
-
-
-class _Response(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    reqIdentifier: _Int64 = 0  # noqa: N815
-    msgIncr: str = ""  # noqa: N815
-    operationID: str = ""  # noqa: N815
-    errCode: _Int64 = 0  # noqa: N815
-    errMsg: str = ""  # noqa: N815
-    data: bytes | None = b""
-
-
-_fast_request = msgspec.json.Decoder(_Request).decode
-_fast_response = msgspec.json.Decoder(_Response).decode
+_fast_request = msgspec.json.Decoder(JsonRequest).decode
+_fast_response = msgspec.json.Decoder(JsonResponse).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -129,8 +106,8 @@ def encode_response(response: Response) -> bytes:
         return _encode(_to_wire(clean))
 
 
-def _to_wire(response: Response) -> _Response:
-    return _Response(
+def _to_wire(response: Response) -> JsonResponse:
+    return JsonResponse(
         response.op,
         response.msg_incr,
         response.operation_id,
@@ -143,7 +120,7 @@ def _to_wire(response: Response) -> _Response:
 def encode_request(request: Request) -> bytes:
     """The request's JSON, fields in the SDK's order; empty data is null."""
     return _encode(
-        _Request(
+        JsonRequest(
             request.op,
             scrub(request.token),
             scrub(request.send_id),

@@ -26,25 +26,57 @@ class Op(IntEnum):
     DATA_ERROR = 3001
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Request:
     """What a client sends. `op` is any 32-bit integer, known to `Op` or not."""
 
-    op: int = 0
-    token: str = ""
-    send_id: str = ""
-    operation_id: str = ""
-    msg_incr: str = ""
-    data: bytes = b""
+    op: int
+    token: str
+    send_id: str
+    operation_id: str
+    msg_incr: str
+    data: bytes
+
+    def __init__(
+        self,
+        op: int = 0,
+        token: str = "",
+        send_id: str = "",
+        operation_id: str = "",
+        msg_incr: str = "",
+        data: bytes = b"",
+    ) -> None:
+        self.op = op
+        self.token = token
+        self.send_id = send_id
+        self.operation_id = operation_id
+        self.msg_incr = msg_incr
+        self.data = data
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Response:
     """What the server sends: an answer echoes `op`, `msg_incr` and `operation_id`; a push leaves the last two empty."""
 
-    op: int = 0
-    msg_incr: str = ""
-    operation_id: str = ""
-    err_code: int = 0
-    err_msg: str = ""
-    data: bytes = b""
+    op: int
+    msg_incr: str
+    operation_id: str
+    err_code: int
+    err_msg: str
+    data: bytes
+
+    def __init__(
+        self,
+        op: int = 0,
+        msg_incr: str = "",
+        operation_id: str = "",
+        err_code: int = 0,
+        err_msg: str = "",
+        data: bytes = b"",
+    ) -> None:
+        self.op = op
+        self.msg_incr = msg_incr
+        self.operation_id = operation_id
+        self.err_code = err_code
+        self.err_msg = err_msg
+        self.data = data

@@ -8,20 +8,21 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from adsum.domain.errors import FrameError
 from adsum.wire.compression import MESSAGE_TOO_BIG, decompress
 from adsum.wire.hpack import Field, encode
-from adsum.wire.http2_frames import Block
+from adsum.wire.http2_headers import Block
 
-PREFIX_BYTES = 5
+PREFIX_BYTES: Final = 5
 """Before each message: whether it is compressed, and its length in 4 bytes."""
 
 MAX_MESSAGE_BYTES = 4_096
 """Of a status message as it is sent, and of its details, so that both fit a header a client takes (often 16 KiB)."""
 
-HTTP_OK = 200
-MAX_TIMEOUT_DIGITS = 8
+HTTP_OK: Final = 200
+MAX_TIMEOUT_DIGITS: Final = 8
 MAX_TIMEOUT_S = 86_400.0 * 365
 
 
@@ -52,7 +53,7 @@ Metadata = Mapping[bytes, bytes]
 """What else the header of a call has; keys are lower-case."""
 
 
-@dataclass(slots=True)
+@dataclass
 class CallHead:
     """What a call is. `refusal` tells why it can't be served, `http_status` that it is no gRPC at all."""
 
@@ -138,10 +139,11 @@ def message_end(data: bytes | bytearray, limit: int) -> int:
 
 def read_message(data: bytes, limit: int, *, gzip: bool) -> bytes:
     """The one message, with its prefix, that `data` must be; raises `RpcRefused`."""
+    size = len(data) - PREFIX_BYTES
+    if 0 <= size <= limit and data[:PREFIX_BYTES] == size.to_bytes(PREFIX_BYTES, "big"):
+        return data[PREFIX_BYTES:]
     if message_end(data, limit) != len(data):
         raise RpcRefused(StatusCode.INTERNAL, "the request is not one whole message")
-    if not data[0]:
-        return data[PREFIX_BYTES:]
     if data[0] != 1 or not gzip:
         raise RpcRefused(StatusCode.INTERNAL, "the request is compressed, but not as its header says")
     try:

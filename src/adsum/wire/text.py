@@ -9,7 +9,7 @@ subpart instead, so two servers would disagree on the same user ID.)
 import re
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def to_text(raw: bytes) -> str:

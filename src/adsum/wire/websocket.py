@@ -8,7 +8,7 @@ only while a frame or a fragmented message is incomplete, and never more than on
 message of them: a length is judged before its bytes come.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from adsum.domain.errors import FrameError
@@ -52,26 +52,30 @@ class FrameReader:
         self._kind = CONTINUATION
         self._ended = False
 
-    def feed(self, data: bytes) -> Iterable[tuple[int, bytes]]:
+    def binary(self, data: bytes) -> bytes | None:
+        """The payload if these bytes are what nearly all reads bring: one masked binary message of under 64 KiB.
+
+        None for anything else, which is for `feed` then: nothing has been read.
+        """
+        size = len(data)
+        if size <= 8 or data[0] != _WHOLE_BINARY:
+            return None
+        second = data[1]
+        if second < _MASKED | 126:
+            body = 6 if second == size - 6 + _MASKED else 0
+        else:
+            body = 8 if second == _MASKED | 126 and (data[2] << 8 | data[3]) == size - 8 else 0
+        between = self._masked and self._rest is None and self._parts is None and not self._ended
+        if not body or not between or size - body > self._max_bytes:
+            return None
+        return _xor(data[body:], data[body - 4 : body])
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """What is complete with these bytes: opcodes (TEXT, BINARY, CLOSE, PING, PONG) and payloads.
 
         Read it to its end. Raises `FrameError`, with the code to close with, after
         all that came before the violation.
         """
-        # What nearly all reads bring: just one masked binary message of under 64 KiB.
-        size = len(data)
-        if size > 8 and data[0] == _WHOLE_BINARY:
-            second = data[1]
-            if second < _MASKED | 126:
-                body = 6 if second == size - 6 + _MASKED else 0
-            else:
-                body = 8 if second == _MASKED | 126 and (data[2] << 8 | data[3]) == size - 8 else 0
-            between = self._masked and self._rest is None and self._parts is None and not self._ended
-            if body and between and size - body <= self._max_bytes:
-                return ((BINARY, _xor(data[body:], data[body - 4 : body])),)
-        return self._read(data)
-
-    def _read(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         if self._rest is not None:
             self._rest += data
             if len(self._rest) < self._need:

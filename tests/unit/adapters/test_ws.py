@@ -7,16 +7,15 @@ import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import cast
 
 import pytest
 import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from adsum.adapters import ws
 from adsum.adapters.listener import SPARE_FILES
-from adsum.adapters.ws import WsOptions, WsServer
+from adsum.adapters.ws import guests
+from adsum.adapters.ws.server import WsOptions, WsServer
 from adsum.core.session import Link, Phase, Session
 from adsum.domain.errors import AdsumError, FrameError, TooManyConnections
 from adsum.wire.handshake import Handshake, build_query
@@ -46,7 +45,7 @@ class NotingGateway:
     def refused(self, error: AdsumError) -> None:
         self.refusals.append(error)
 
-    def opened(self, _session: Session, _link: object) -> None:
+    def opened(self, _session: Session, _link: Link) -> None:
         self.open += 1
 
     def closed(self, _session: Session) -> None:
@@ -61,8 +60,17 @@ class NotingGateway:
     def ping(self, _session: Session, payload: bytes) -> None:
         self.heard.append(("ping", payload))
 
+    def pong(self, _session: Session) -> None:
+        self.heard.append(("pong", b""))
+
     def violated(self, _session: Session, error: FrameError) -> None:
         self.violations.append(error)
+
+    def stalled(self, _session: Session) -> None:
+        self.heard.append(("stalled", b""))
+
+    def writable(self, _session: Session) -> None:
+        self.heard.append(("writable", b""))
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def gateway() -> NotingGateway:
 @pytest.fixture
 async def server(gateway: NotingGateway) -> AsyncIterator[WsServer]:
     options = WsOptions(handshake_timeout_ms=HANDSHAKE_MS)
-    running = WsServer(gateway, PLATFORMS, options)  # type: ignore[arg-type]
+    running = WsServer(gateway, PLATFORMS, options)
     yield running
     running.stop_accepting()
 
@@ -120,15 +128,9 @@ async def test_what_follows_a_goodbye_is_not_heard(server: WsServer, gateway: No
 class StallingGateway(NotingGateway):
     """Sends more than the system takes to everybody."""
 
-    def opened(self, session: Session, link: object) -> None:
+    def opened(self, session: Session, link: Link) -> None:
         super().opened(session, link)
-        cast("Link", link).send_binary(bytes(32 << 20))
-
-    def stalled(self, _session: Session) -> None:
-        """It was to be expected."""
-
-    def writable(self, _session: Session) -> None:
-        """Not to be expected."""
+        link.send_binary(bytes(32 << 20))
 
     def closed(self, session: Session) -> None:
         if session.phase is not Phase.GONE:
@@ -138,16 +140,17 @@ class StallingGateway(NotingGateway):
 
 async def test_a_goodbye_counts_while_what_was_sent_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The login ends with it; the connection is dropped a little later."""
-    monkeypatch.setattr(ws, "LINGER_MS", 50)
+    monkeypatch.setattr(guests, "LINGER_MS", 50)
     gateway = StallingGateway()
-    server = WsServer(gateway, PLATFORMS, WsOptions(handshake_timeout_ms=HANDSHAKE_MS))  # type: ignore[arg-type]
+    server = WsServer(gateway, PLATFORMS, WsOptions(handshake_timeout_ms=HANDSHAKE_MS))
     reader, writer = await reach(server)
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport that reads
     writer.write(REQUEST)
     await until(lambda: gateway.open == 1)
     writer.write(frame(CLOSE, goodbye(1000)))
     await until(lambda: gateway.open == 0)
-    await until(lambda: not server._guests)
+    assert gateway.heard == [("stalled", b"")]
+    await until(lambda: not server._guests._wheel)
     writer.transport.resume_reading()  # type: ignore[attr-defined]
     with contextlib.suppress(ConnectionResetError):
         assert len(await reader.read(-1)) < 32 << 20
@@ -175,8 +178,8 @@ async def test_a_handshake_has_its_time_and_then_nothing_is_left(server: WsServe
     writer.write(sent)
     with contextlib.suppress(ConnectionResetError):
         assert await reader.read() == b""
-    await until(lambda: server._timer is None)
-    assert not server._guests
+    await until(lambda: server._guests._timer is None)
+    assert not server._guests._wheel
     writer.close()
 
 
@@ -185,7 +188,7 @@ async def test_an_open_connection_has_all_the_time(server: WsServer, gateway: No
     reader, writer = await reach(server)
     writer.write(REQUEST)
     await reader.readuntil(b"\r\n\r\n")
-    await until(lambda: server._timer is None)
+    await until(lambda: server._guests._timer is None)
     await asyncio.sleep(HANDSHAKE_MS * 2 / 1000)
     assert gateway.open == 1
     writer.close()
@@ -215,11 +218,11 @@ async def test_what_is_no_handshake_is_answered_and_counted(
 async def test_one_that_was_refused_and_does_not_hang_up_is_dropped(
     server: WsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ws, "LINGER_MS", 50)
+    monkeypatch.setattr(guests, "LINGER_MS", 50)
     reader, writer = await reach(server)
     writer.write(upgrade_request("ws://localhost/?sendID=u"))
     assert json.loads((await reader.read()).partition(b"\r\n\r\n")[2])["errCode"] == 1602
-    await until(lambda: server._timer is None)
+    await until(lambda: server._guests._timer is None)
     with contextlib.suppress(ConnectionError):
         for _ in range(100):
             writer.write(b"still here")
@@ -271,7 +274,7 @@ async def test_a_defect_in_a_callback_is_logged_and_ends_the_connection(
 ) -> None:
     """The library closes with 1011; what was wrong must not be lost with the connection."""
     gateway = BrokenGateway(defect)
-    server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
+    server = WsServer(gateway, PLATFORMS, WsOptions())
     port = await server.start("127.0.0.1", 0)
     with caplog.at_level(logging.DEBUG):
         async with connect(f"ws://127.0.0.1:{port}/?{QUERY}", ping_interval=None) as client:
@@ -288,7 +291,7 @@ async def test_a_defect_in_a_callback_is_logged_and_ends_the_connection(
 
 async def test_a_broken_frame_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
     """What clients do wrong is for the meter: a log that clients can fill is one that nobody reads."""
-    server = WsServer(BrokenGateway(""), PLATFORMS, WsOptions())  # type: ignore[arg-type]
+    server = WsServer(BrokenGateway(""), PLATFORMS, WsOptions())
     port = await server.start("127.0.0.1", 0)
     with caplog.at_level(logging.DEBUG):
         async with connect(f"ws://127.0.0.1:{port}/?{QUERY}", ping_interval=None) as client:
@@ -329,7 +332,7 @@ def test_clients_beyond_the_file_descriptors_are_turned_away_quietly(
     """At the process's limit each further client is dropped at once; with room again, clients get in again."""
 
     async def crowd(gateway: NotingGateway) -> None:
-        server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
+        server = WsServer(gateway, PLATFORMS, WsOptions())
         port = await server.start("127.0.0.1", 0)
         with few_files(spare=5) as waiting:
             for one in waiting:
@@ -361,7 +364,7 @@ def test_the_last_file_descriptors_are_not_for_connections(loop: Callable[[], as
     """A little before the limit, clients are told that there is no room."""
 
     async def knock(gateway: NotingGateway) -> None:
-        server = WsServer(gateway, PLATFORMS, WsOptions())  # type: ignore[arg-type]
+        server = WsServer(gateway, PLATFORMS, WsOptions())
         with few_files(spare=SPARE_FILES // 2):
             port = await server.start("127.0.0.1", 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -5,9 +5,9 @@ from typing import Any
 
 from adsum.wire import http2_frames as h2
 from adsum.wire.hpack import Decoder, Field, encode
-from adsum.wire.http2 import Http2Limits, ServerConnection
-from adsum.wire.http2_frames import Block
-from adsum.wire.http2_sending import Stream
+from adsum.wire.http2 import ServerConnection
+from adsum.wire.http2_headers import Block
+from adsum.wire.http2_streams import Http2Limits, Stream
 
 REQUEST = encode(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/p"), (b"te", b"trailers")))
 OPENING = encode(((b":status", b"200"),))
@@ -85,15 +85,15 @@ class Peer:
 
     # What the server's connection tells
 
-    def opened(self, stream: Stream[Block], *, ended: bool) -> None:
+    def opened(self, stream: Stream[Block]) -> None:
         self.streams[stream.id] = stream
-        self.log.append(("opened", stream.id, ended))
-        if ended:
+        self.log.append(("opened", stream.id, stream.ended))
+        if stream.ended:
             self._answer(stream)
 
-    def body(self, stream: Stream[Block], data: bytes, *, ended: bool) -> None:
-        self.log.append(("body", stream.id, data, ended))
-        if ended:
+    def body(self, stream: Stream[Block], data: bytes) -> None:
+        self.log.append(("body", stream.id, data, stream.ended))
+        if stream.ended:
             self._answer(stream)
 
     def drained(self, stream: Stream[Block]) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from adsum.wire import http2_frames as wire
 from adsum.wire.hpack import encode
-from adsum.wire.http2 import MAX_CONTINUATIONS, Http2Limits
 from adsum.wire.http2_frames import Code
-from adsum.wire.http2_sending import MAX_LEFT, PATIENCE
+from adsum.wire.http2_headers import MAX_CONTINUATIONS
+from adsum.wire.http2_sending import MAX_LEFT
+from adsum.wire.http2_streams import PATIENCE, Http2Limits
 from tests.unit.wire.peer import OPENING, REQUEST, TRAILERS, Peer, body_of, fields_of
 
 END_HEADERS, END_STREAM, PADDED = wire.END_HEADERS, wire.END_STREAM, wire.PADDED
@@ -345,7 +346,7 @@ class TestRoom:
     def test_a_stream_over_its_window_is_reset(self) -> None:
         peer = Peer(limits=Http2Limits(stream_window=30_000))
         peer.request(end=False)
-        peer.server._limits = Http2Limits(stream_window=1 << 20)  # so that nothing is given back
+        peer.server._stream_window = 1 << 20  # so that nothing is given back
         peer.data(bytes(16_000))
         assert resets(peer, wire.frame(wire.DATA, 0, 1, bytes(16_000))) is Code.FLOW_CONTROL_ERROR
 

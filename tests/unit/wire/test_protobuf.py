@@ -226,6 +226,18 @@ def test_status_lists_are_what_protobuf_makes_of_them(statuses: list[tuple[str, 
     assert encode_statuses(names, [mask for _, mask in masks], cursor) == expected.SerializeToString()
 
 
+def test_no_byte_around_a_name_is_taken_for_a_format() -> None:
+    """Such as `%`, which is a length of 37, or platform 37."""
+    names = [b"%s" * (size // 2) + b"%" * (size % 2) for size in range(300)]
+    for mask in (0, 1 << 1, 1 << 37, (1 << 38) - 2):
+        expected = pb.getUserStatusResp(
+            statusList=[
+                pb.onlineStatus(userID=name.decode(), status=int(mask > 0), platformIDs=ids_of(mask)) for name in names
+            ]
+        )
+        assert encode_statuses(names, [mask] * len(names)) == expected.SerializeToString()
+
+
 @given(values=st.lists(st.binary(max_size=5), max_size=12), most=st.integers(0, 10), long_tags=st.booleans())
 def test_elements_are_counted_before_they_are_decoded(values: list[bytes], most: int, *, long_tags: bool) -> None:
     """However their tag is written, and whatever they and other fields hold."""

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from adsum.wire.http2_frames import Block
+from adsum.wire.http2_headers import Block
 from adsum.wire.rpc import (
     Messages,
     RpcRefused,

@@ -40,7 +40,8 @@ def read(reader: FrameReader, pieces: Iterable[bytes]) -> tuple[list[Message], i
     messages: list[Message] = []
     try:
         for piece in pieces:
-            messages.extend(reader.feed(piece))
+            short_cut = reader.binary(piece)
+            messages.extend(reader.feed(piece) if short_cut is None else [(BINARY, short_cut)])
     except FrameError as error:
         return messages, error.close_code
     return messages, None

@@ -1,9 +1,13 @@
 """How metrics are made: each is written down as it is made, for the documentation."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 
 class MetricDoc(NamedTuple):
@@ -35,10 +39,13 @@ class Book:
         self.docs.append(MetricDoc(name, "gauge", labels, meaning))
         return Gauge(name, meaning, labels, registry=self.registry)
 
-    def histogram(self, name: str, meaning: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        """A new histogram."""
-        self.docs.append(MetricDoc(name, "histogram", labels, meaning))
-        return Histogram(name, meaning, labels, registry=self.registry, buckets=buckets)
+    def histogram(self, name: str, meaning: str, buckets: Sequence[float], *labels: str) -> "Histograms":
+        """A new histogram; `buckets` are the greatest values of all but the last, which has the rest."""
+        doc = MetricDoc(name, "histogram", labels, meaning)
+        self.docs.append(doc)
+        histograms = Histograms(doc, buckets)
+        self.registry.register(histograms)
+        return histograms
 
 
 class Tally:
@@ -54,6 +61,52 @@ class Tally:
         """Tell the counter."""
         self._counter.inc(self.count)
         self.count = 0
+
+
+class Histogram:
+    """Values observed, by bucket. The library's own takes a lock for each of its parts."""
+
+    __slots__ = ("_bounds", "_counts", "_total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+
+    def observe(self, value: float) -> None:
+        """One more value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def read(self) -> tuple[list[int], float]:
+        """How many values each bucket has with those before it, and the sum of all."""
+        return list(accumulate(self._counts)), self._total
+
+
+class Histograms(Collector):
+    """The histograms of one name by the values of its labels, which are few and ours."""
+
+    def __init__(self, doc: MetricDoc, bounds: Sequence[float]) -> None:
+        self._doc = doc
+        self._bounds = tuple(bounds)
+        self._texts = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._children: dict[tuple[str, ...], Histogram] = {}
+
+    def labels(self, *values: str) -> Histogram:
+        """The one of these labels."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = Histogram(self._bounds)
+        return child
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The library calls this when metrics are read."""
+        name, _, labels, meaning = self._doc
+        family = HistogramMetricFamily(name, meaning, labels=labels)
+        for values, child in self._children.items():
+            counts, total = child.read()
+            family.add_metric(values, list(zip(self._texts, counts, strict=True)), total)
+        yield family
 
 
 class Counters:

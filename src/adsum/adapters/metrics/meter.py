@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prometheus_client import Histogram, ProcessCollector, generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 
 from adsum.adapters.metrics.book import Book, Counters, MetricDoc, Tally
 from adsum.adapters.metrics.workers import Workers
@@ -43,7 +43,7 @@ class PrometheusMeter:
         self._add_projection(book)
         self._lag = book.histogram(
             "adsum_event_loop_lag_seconds", "How late a timer of the event loop came, sampled.", LATENCIES_S
-        )
+        ).labels()
         ProcessCollector(registry=self._registry)
 
     def _add_projection(self, book: Book) -> None:
@@ -78,7 +78,6 @@ class PrometheusMeter:
             "method",
             "outcome",
         )
-        self._queries: dict[tuple[str, str], Histogram] = {}
 
     def _add_connections(self, book: Book) -> None:
         self._open = book.gauge("adsum_connections_open", "WebSocket connections open.")
@@ -98,7 +97,7 @@ class PrometheusMeter:
         )
 
     def _add_writes(self, book: Book, now_s: Callable[[], float]) -> None:
-        self._batch_users = book.histogram("adsum_write_batch_users", "Users in a write to the store.", USERS)
+        self._batch_users = book.histogram("adsum_write_batch_users", "Users in a write to the store.", USERS).labels()
         write_seconds = book.histogram(
             "adsum_write_seconds",
             "How long the store took for a write; the outcome is ok or failed.",
@@ -110,7 +109,7 @@ class PrometheusMeter:
             "adsum_write_wait_seconds",
             "Age of the oldest change in a write when it was begun.",
             LATENCIES_S,
-        )
+        ).labels()
         self._workers = Workers(book, now_s)
         self._renewals = Counters(
             book.counter(
@@ -178,10 +177,7 @@ class PrometheusMeter:
 
     def query(self, method: str, outcome: str, seconds: float) -> None:
         """One call of the API."""
-        child = self._queries.get((method, outcome))
-        if child is None:
-            child = self._queries[method, outcome] = self._query_seconds.labels(method, outcome)
-        child.observe(seconds)
+        self._query_seconds.labels(method, outcome).observe(seconds)
 
     def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
         """One write of a worker."""

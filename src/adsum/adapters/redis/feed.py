@@ -18,6 +18,7 @@ from adsum.adapters.redis.scripts import keys_of
 from adsum.adapters.redis.server import Server
 from adsum.adapters.redis.servers import Servers
 from adsum.domain.errors import StoreError
+from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener
 from adsum.service.forever import forever
 
@@ -43,6 +44,8 @@ class FeedReader:
         self._task: asyncio.Task[None] | None = None
         self._sessions = 0
         self._subscribed = False
+        self.on_one_server = False
+        """Whether a server has all partitions and is no cluster: a script may be for several of them then."""
 
     @property
     def session(self) -> int:
@@ -98,11 +101,13 @@ class FeedReader:
             by_server.setdefault(places[partition], []).append(channel)
         links: list[Link] = []
         pasts: dict[int, Past] = {}
+        clustered = False
         try:
             for server, channels in by_server.items():
                 link = await server.listen(self._heard)
                 links.append(link)
-                past = await _past_of(link)
+                past, is_cluster = await _nature_of(link)
+                clustered = clustered or is_cluster
                 # One at a time: on a cluster, the channels of one command must share a slot.
                 await link.must(*(("SSUBSCRIBE", channel) for channel in channels))
                 pasts.update(dict.fromkeys((self._channels[channel] for channel in channels), past))
@@ -110,6 +115,7 @@ class FeedReader:
             await _close(links)
             raise
         self._compare(pasts)
+        self.on_one_server = len(links) == 1 and not clustered
         self._sessions += 1
         self._subscribed = True
         return links
@@ -144,7 +150,10 @@ class FeedReader:
             raise StoreError(f"the channel {channel.decode()} has moved")
         if not self._followers:
             return
-        entry = read_message(self._channels[channel], data)
+        for entry in read_message(data):
+            self._tell(entry)
+
+    def _tell(self, entry: FeedEntry) -> None:
         for listener, _ in self._followers:
             try:
                 listener(entry)
@@ -153,11 +162,14 @@ class FeedReader:
                 log.exception("an entry of the feed could not be taken over")
 
 
-async def _past_of(link: Link) -> Past:
-    """The process, and the data's history: a new one begins when a replica takes over or copies another's data."""
-    (text,) = await link.must(("INFO", "server", "replication"))
+async def _nature_of(link: Link) -> tuple[Past, bool]:
+    """The process and the data's history, and whether it is of a cluster.
+
+    A new history begins when a replica takes over or copies another's data.
+    """
+    (text,) = await link.must(("INFO", "server", "replication", "cluster"))
     fields = dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
-    return fields[b"run_id"], fields[b"master_replid"]
+    return (fields[b"run_id"], fields[b"master_replid"]), fields[b"cluster_enabled"] != b"0"
 
 
 async def _close(links: list[Link]) -> None:

@@ -4,33 +4,38 @@ Invariant: a caller's answer was read after the caller asked.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
 
 from adsum.domain.errors import StoreError
-from adsum.domain.presence import Reading
 
-_Gathering = list[tuple[Sequence[str], asyncio.Future[list[Reading]]]]
-ReadMany = Callable[[Sequence[str]], Awaitable[Mapping[str, Reading]]]
+T = TypeVar("T")
+
+_Caller = tuple[int, asyncio.Future[list[T]]]
+"""How many users were asked for, and where the answers are waited for."""
 
 
-class SharedReads:
-    """Gathers what is asked in one turn of the event loop."""
+class SharedReads(Generic[T]):
+    """Gathers what is asked in one turn of the event loop. `read_many` gives an answer for each user, in order."""
 
-    def __init__(self, read_many: ReadMany) -> None:
+    def __init__(self, read_many: Callable[[Sequence[str]], Awaitable[list[T]]]) -> None:
         self._read_many = read_many
-        self._gathering: _Gathering | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._users: list[str] = []
+        self._callers: list[_Caller[T]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def read(self, user_ids: Sequence[str]) -> list[Reading]:
-        """The platforms of each user, in the order asked; raises `StoreError`."""
-        gathering = self._gathering
-        if gathering is None:
-            gathering = self._gathering = []
-            asyncio.get_running_loop().call_soon(self._go)
+    async def read(self, user_ids: Sequence[str]) -> list[T]:
+        """An answer for each user, in the order asked; raises `StoreError`."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if not self._callers:
+            self._loop.call_soon(self._go)
         # A future each: one caller's giving up is no reason for the others to fail.
-        answer: asyncio.Future[list[Reading]] = asyncio.get_running_loop().create_future()
-        gathering.append((user_ids, answer))
+        answer: asyncio.Future[list[T]] = self._loop.create_future()
+        self._users += user_ids
+        self._callers.append((len(user_ids), answer))
         return await answer
 
     async def close(self) -> None:
@@ -40,25 +45,32 @@ class SharedReads:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _go(self) -> None:
-        gathering, self._gathering = self._gathering, None
-        assert gathering is not None
-        task = asyncio.create_task(self._run(gathering))
+        users, self._users = self._users, []
+        callers, self._callers = self._callers, []
+        assert self._loop is not None
+        task = self._loop.create_task(self._run(users, callers))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, callers))
 
-    async def _run(self, gathering: "_Gathering") -> None:
-        failure: Exception = StoreError("the store is closed")
-        readings: Mapping[str, Reading] | None = None
+    def _ended(self, callers: "list[_Caller[T]]", task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            _fail(callers, StoreError("the store is closed"))
+
+    async def _run(self, users: list[str], callers: "list[_Caller[T]]") -> None:
         try:
-            asked = [user_ids for user_ids, _ in gathering]
-            readings = await self._read_many(asked[0] if len(asked) == 1 else list(dict.fromkeys(chain(*asked))))
+            found = await self._read_many(users)
         except Exception as error:  # noqa: BLE001 - told to those who asked
-            failure = error
-        finally:
-            for user_ids, answer in gathering:
-                if answer.done():
-                    continue
-                if readings is None:
-                    answer.set_exception(failure)
-                else:
-                    answer.set_result([readings[user_id] for user_id in user_ids])
+            _fail(callers, error)
+            return
+        start = 0
+        for count, answer in callers:
+            if not answer.done():
+                answer.set_result(found[start : start + count])
+            start += count
+
+
+def _fail(callers: "list[_Caller[T]]", failure: Exception) -> None:
+    for _, answer in callers:
+        if not answer.done():
+            answer.set_exception(failure)

@@ -6,18 +6,19 @@ renewal is one trip with a small call for each partition, whatever the number of
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
+from zlib import crc32
 
 from adsum.adapters.redis.codec import (
     format_version,
-    pack,
     pairs,
     parse_version,
     read_entry,
     read_record,
-    split_mask,
 )
 from adsum.adapters.redis.feed import FeedReader
 from adsum.adapters.redis.reads import SharedReads
@@ -25,14 +26,16 @@ from adsum.adapters.redis.scripts import script
 from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.servers import servers_of
 from adsum.adapters.redis.sweeps import Sweeps
-from adsum.adapters.redis.trips import Call, Trips
+from adsum.adapters.redis.trips import Call, Lookup, Trips
 from adsum.adapters.redis.url import StoreUrl
-from adsum.adapters.redis.writes import SharedWrites
-from adsum.core.partition import partition_of, split
+from adsum.adapters.redis.writecalls import WriteCalls
+from adsum.adapters.redis.writes import Parts, SharedWrites
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError, StoreError
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
 from adsum.ports import FeedListener, nothing
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ LEAST_SCAN, MOST_SCAN = 100, 2_000
 MAX_SCAN = 1 << 48
 """A scan cursor is below the size of the hash's table, rounded up to a power of two."""
 
-LAYOUT = "2"
+LAYOUT = "3"
 """The version of keys and records; another one is refused at the start."""
 
 
@@ -85,7 +88,15 @@ class RedisStore:
         self._sweeps = Sweeps(
             self._trips, options.partitions, options.history, options.sweep_ms, lambda: self._feed.session
         )
+        self._write_calls = WriteCalls(
+            options.prefix,
+            options.partitions,
+            options.history,
+            options.timed_ttl_ms,
+            lambda: self._feed.on_one_server,
+        )
         self._reads = SharedReads(self._read)
+        self._looks = SharedReads(self._look)
         self._writes = SharedWrites(self._write_timed, self._place)
 
     @property
@@ -142,25 +153,34 @@ class RedisStore:
 
     async def write_holds(self, batch: HoldBatch) -> dict[str, int]:
         """Set the present platforms of each user on the batch's holder, and tell of logins; raises `LeaseLost`."""
-        parts: dict[int, _HoldPart] = {}
+        parts: dict[int, list[HoldState]] = {}
         for state in batch.states:
-            partition = self._place(state.user_id)
-            part = parts.get(partition)
-            if part is None:
-                part = parts[partition] = _HoldPart()
-            part.add(state)
-        head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._options.history)
-        calls = [Call(p, script("write_holds"), (*head, *part.args())) for p, part in parts.items()]
-        told_ms = await self._trips.run(calls)
-        return {user: at_ms for part, at_ms in zip(parts.values(), told_ms, strict=True) if at_ms for user in part.new}
+            parts.setdefault(self._place(state.user_id), []).append(state)
+        calls = self._write_calls.holds(batch, parts)
+        answers = await self._trips.run([call for _, call in calls])
+        told_ms = {
+            p: at_ms
+            for (share, _), each in zip(calls, answers, strict=True)
+            for p, at_ms in zip(share, each, strict=True)
+        }
+        return {
+            state.user_id: told_ms[p]
+            for p, states in parts.items()
+            for state in states
+            if told_ms[p] and not all(login.at_ms for login in state.logins)
+        }
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         """Apply each edit of deadline-bound platforms, in order."""
         await self._writes.write(op_id, edits)
 
-    async def read(self, user_ids: Sequence[str]) -> list[Reading]:
+    def read(self, user_ids: Sequence[str]) -> Coroutine[Any, Any, list[Reading]]:
         """The platforms of each user, in the order asked, offline users included."""
-        return await self._reads.read(user_ids)
+        return self._reads.read(user_ids)
+
+    def masks(self, user_ids: Sequence[str]) -> Coroutine[Any, Any, list[int]]:
+        """The same without the version."""
+        return self._looks.read(user_ids)
 
     async def page(self, cursor: int, limit: int) -> Page:
         """A scan of one partition after the other; the cursor is (scan cursor) x (partitions) + (partition)."""
@@ -216,7 +236,7 @@ class RedisStore:
                 Call(partition, "XRANGE", (after, "+", "COUNT", ENTRIES_A_CALL), FEED),
             ]
         )
-        entries = [_entry(partition, row) for row in rows]
+        entries = [read_entry(partition, row_version, told) for row_version, (_, told) in rows]
         before = entries[0].before if entries else parse_version(current or b"0-0")
         return entries if before == version else None
 
@@ -253,68 +273,69 @@ class RedisStore:
         """Close every connection."""
         await self._feed.stop()
         await self._reads.close()
+        await self._looks.close()
         await self._writes.close()
         await self._servers.close()
 
-    async def _write_timed(self, op_id: str, parts: Mapping[int, Sequence[Any]]) -> dict[int, StoreError]:
-        head = (op_id, self._options.history, self._options.timed_ttl_ms)
-        calls = [Call(p, script("write_timed"), (*head, pack(args))) for p, args in parts.items()]
-        answers = await self._trips.ask(calls)
-        return {p: answer for p, answer in zip(parts, answers, strict=True) if isinstance(answer, StoreError)}
-
-    async def _read(self, user_ids: Sequence[str]) -> dict[str, Reading]:
-        groups = [
-            (partition, users[start : start + USERS_A_CALL])
-            for partition, users in enumerate(split(user_ids, self._count))
-            for start in range(0, len(users), USERS_A_CALL)
+    async def _write_timed(self, op_id: str, parts: Parts) -> dict[int, StoreError]:
+        calls = self._write_calls.timed(op_id, parts)
+        answers = await self._trips.ask([call for _, call in calls])
+        failures = [
+            (share, answer) for (share, _), answer in zip(calls, answers, strict=True) if isinstance(answer, StoreError)
         ]
-        answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in groups])
-        readings: dict[str, Reading] = {}
-        for (_, users), (version, *records) in zip(groups, answers, strict=True):
+        return {p: failure for share, failure in failures for p in share}
+
+    async def _read(self, user_ids: Sequence[str]) -> list[Reading]:
+        asked = _Asked(user_ids, self._count)
+        answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in asked.groups])
+        found: list[Iterable[Reading]] = []
+        for version, *records in answers:
             at = parse_version(version)
             # Users are many, records few.
-            read = {record: Reading(read_record(record), at) for record in set(records)}
-            readings.update(zip(users, map(read.__getitem__, records), strict=True))
-        return readings
+            readings = {record: Reading(read_record(record), at) for record in set(records)}
+            found.append(map(readings.__getitem__, records))
+        return asked.in_order(found)
+
+    async def _look(self, user_ids: Sequence[str]) -> list[int]:
+        asked = _Asked(user_ids, self._count)
+        answers = await self._trips.run([Lookup(p, USERS, users) for p, users in asked.groups])
+        return list(map(read_record, asked.in_order(answers)))
 
     def _place(self, user_id: str) -> int:
-        return partition_of(user_id, self._count)
+        # As `partition_of` has it: of many users the calls would cost most.
+        return crc32(user_id.encode()) % self._count
 
     async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
         return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
 
 
-class _HoldPart:
-    """What one partition is told by a batch; `new` are the users with logins that were not told before."""
+class _Asked:
+    """Users by partition, in groups of what one call may ask for, and how to bring answers back in order."""
 
-    __slots__ = ("ended", "logins", "new", "states")
+    __slots__ = ("_places", "groups")
 
-    def __init__(self) -> None:
-        self.states: list[Any] = []
-        self.logins: list[Any] = []
-        self.ended: list[str] = []
-        self.new: dict[str, None] = {}
+    def __init__(self, user_ids: Sequence[str], count: int) -> None:
+        names = list(map(str.encode, user_ids))
+        # As `partition_of` has it: for a thousand users the calls would cost most.
+        self._places = [crc32(name) % count for name in names]
+        parts: dict[int, list[bytes]] = defaultdict(list)
+        for place, name in zip(self._places, names, strict=True):
+            parts[place].append(name)
+        self.groups = list(parts.items())
+        if len(names) > USERS_A_CALL:
+            self.groups = [
+                (place, users[start : start + USERS_A_CALL])
+                for place, users in parts.items()
+                for start in range(0, len(users), USERS_A_CALL)
+            ]
 
-    def add(self, state: HoldState) -> None:
-        user_id, mask, cause, logins, ended_tokens = state
-        self.states += (user_id, *split_mask(mask), cause.conn_id, int(cause.background))
-        for platform_id, token, kicked, *times in logins:
-            self.logins += (user_id, platform_id, token, *split_mask(kicked), *times)
-            if not times[-1]:
-                self.new[user_id] = None
-        for token in ended_tokens:
-            self.ended += (user_id, token)
-
-    def args(self) -> tuple[bytes, ...]:
-        if self.logins or self.ended:
-            return pack(self.states), pack((self.logins, self.ended))
-        return (pack(self.states),)
+    def in_order(self, answers: Iterable[Iterable[T]]) -> list[T]:
+        """The answers of each group, for the users as they were asked for."""
+        found: dict[int, Iterator[T]] = {}
+        for (partition, _), answer in zip(self.groups, answers, strict=True):
+            before = found.get(partition)
+            found[partition] = iter(answer) if before is None else chain(before, answer)
+        return list(map(next, map(found.__getitem__, self._places)))
 
 
 _CENSUS = (("HLEN", USERS), ("HGETALL", STATE))
-
-
-def _entry(partition: int, row: tuple[bytes, list[bytes]]) -> FeedEntry:
-    version, flat = row
-    fields = dict(pairs(flat))
-    return read_entry(partition, version, fields[b"p"], fields[b"o"], fields[b"c"])

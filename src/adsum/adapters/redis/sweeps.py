@@ -58,7 +58,7 @@ class Sweeps:
 
     async def _end_deadlines(self, due: Sequence[int], op_id: str) -> None:
         while due:
-            calls = [Call(p, script("end_deadlines"), (op_id, self._history, USERS_A_CALL)) for p in due]
+            calls = [Call(p, script("end_deadlines"), (op_id, self._history, p, USERS_A_CALL)) for p in due]
             ended = await self._trips.run(calls)
             due = [partition for partition, count in zip(due, ended, strict=True) if count == USERS_A_CALL]
 
@@ -70,13 +70,17 @@ class Sweeps:
         while True:
             call = Call(partition, "HSCAN", (scan, "COUNT", USERS_A_CALL), USERS)
             ((cursor, flat),) = await self._trips.run([call])
-            users: dict[bytes, list[bytes]] = {}
+            users: dict[bytes, dict[bytes, None]] = {}
             for user, record in pairs(flat):
                 for number in _holders(record):
                     if number in numbers:
-                        users.setdefault(number, []).append(user)
+                        users.setdefault(number, {})[user] = None
             calls = [
-                Call(partition, script("end_holder"), (op_id, self._history, numbers[number], number, successor, *held))
+                Call(
+                    partition,
+                    script("end_holder"),
+                    (op_id, self._history, partition, numbers[number], number, successor, *held),
+                )
                 for number, held in users.items()
             ]
             await self._trips.run(calls)

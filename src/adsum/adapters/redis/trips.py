@@ -7,9 +7,11 @@ answers every call or raises `StoreError` within its time limit.
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import lru_cache
+from time import monotonic
 from typing import Any, NamedTuple
 
-from adsum.adapters.redis.link import Command, Overloaded, Refused
+from adsum.adapters.redis.link import Command, Overloaded, Refused, pack_parts
 from adsum.adapters.redis.scripts import Script, keys_of
 from adsum.adapters.redis.server import Server
 from adsum.adapters.redis.servers import Servers
@@ -34,6 +36,14 @@ class Call(NamedTuple):
     keys: tuple[str, ...] = ()
 
 
+class Lookup(NamedTuple):
+    """What one of a partition's keys (an index), a hash, has under these names: so many that packing them counts."""
+
+    partition: int
+    key: int
+    names: Sequence[bytes]
+
+
 class Trips:
     """Runs calls, each server's in one trip, all within `limit_s`."""
 
@@ -43,7 +53,7 @@ class Trips:
         self._limit_s = limit_s
         self._keys: dict[int, tuple[str, ...]] = {}
 
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, calls: Sequence[Call | Lookup]) -> list[Any]:
         """The answer of each call. Raises `LeaseLost`, `StoreError` if any failed."""
         answers = await self.ask(calls)
         for answer in answers:
@@ -51,7 +61,7 @@ class Trips:
                 raise answer
         return answers
 
-    async def ask(self, calls: Sequence[Call]) -> list[Any]:
+    async def ask(self, calls: Sequence[Call | Lookup]) -> list[Any]:
         """The answer of each call, a `StoreError` for one that failed or was not answered in time.
 
         A call that found its partition elsewhere, or whose connection was lost, goes once
@@ -59,7 +69,7 @@ class Trips:
         """
         if not calls:
             return []
-        started = asyncio.get_running_loop().time()
+        started = monotonic()
         answers = await self._ask_at_once(calls)
         if answers is not None and not any(isinstance(answer, Exception) for answer in answers):
             return answers
@@ -67,7 +77,7 @@ class Trips:
         if answers is None:
             answers = [StoreError(f"the store did not answer within {self._limit_s:g} s")] * len(calls)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(started + self._limit_s):
+            async with asyncio.timeout(self._limit_s - (monotonic() - started)):
                 if first:
                     await self._run(calls, range(len(calls)), answers)
                 failed = [i for i, answer in enumerate(answers) if _is_to_go_again(answer)]
@@ -78,7 +88,7 @@ class Trips:
                     await self._run(calls, failed, answers)
         return [_as_ours(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
-    async def _ask_at_once(self, calls: Sequence[Call]) -> list[Any] | None:
+    async def _ask_at_once(self, calls: Sequence[Call | Lookup]) -> list[Any] | None:
         """The answers of the one connection that leads to all partitions, None if there is no such now.
 
         Nearly every trip is of this kind, and needs no time limit but the connection's own.
@@ -91,7 +101,7 @@ class Trips:
         except StoreError as error:
             return [error] * len(calls)
 
-    async def _run(self, calls: Sequence[Call], which: Sequence[int], answers: list[Any]) -> None:
+    async def _run(self, calls: Sequence[Call | Lookup], which: Sequence[int], answers: list[Any]) -> None:
         """Note the answers of those calls, each server's as soon as they are there."""
         try:
             places = await self._servers.of({calls[i].partition for i in which})
@@ -113,14 +123,18 @@ class Trips:
         else:
             await asyncio.gather(*(trip(server, indexes) for server, indexes in trips.items()))
 
-    async def _trip(self, server: Server, calls: Sequence[Call]) -> list[Any]:
+    async def _trip(self, server: Server, calls: Sequence[Call | Lookup]) -> list[Any]:
         commands = [self._command(call) for call in calls]
         try:
             link = await server.link()
             answers = await link.run(commands)
             unknown = [i for i, answer in enumerate(answers) if _is_refused(answer, "NOSCRIPT")]
             if unknown:
-                texts = {call.script.text for i in unknown if isinstance((call := calls[i]).script, Script)}
+                texts = {
+                    call.script.text
+                    for i in unknown
+                    if isinstance(call := calls[i], Call) and isinstance(call.script, Script)
+                }
                 loading: list[Command] = [("SCRIPT", "LOAD", text) for text in texts]
                 again = await link.run([*loading, *(commands[i] for i in unknown)])
                 for i, answer in zip(unknown, again[len(loading) :], strict=True):
@@ -130,13 +144,21 @@ class Trips:
             return [error] * len(calls)
         return answers
 
-    def _command(self, call: Call) -> Command:
+    def _command(self, call: Call | Lookup) -> Command:
+        if isinstance(call, Lookup):
+            head = _lookup_head(self._prefix, call.partition, call.key)
+            return b"*%d\r\n%b%b" % (2 + len(call.names), head, pack_parts(call.names))
         keys = call.keys or self._keys.get(call.partition)
         if keys is None:
             keys = self._keys[call.partition] = keys_of(self._prefix, call.partition)
         if isinstance(call.script, Script):
             return ("EVALSHA", call.script.sha, len(keys), *keys, *call.args)
         return (call.script, keys[call.key], *call.args)
+
+
+@lru_cache(maxsize=4_096)
+def _lookup_head(prefix: str, partition: int, key: int) -> bytes:
+    return pack_parts([b"HMGET", keys_of(prefix, partition)[key].encode()])
 
 
 def _is_refused(answer: object, *codes: str) -> bool:

@@ -1,8 +1,7 @@
-"""Callers who write at the same moment share one trip, and one script call for each partition.
+"""Callers who write at the same moment share one trip.
 
-A script call costs about as much as the users in it, and a call of a hundred users has
-one or two in each partition: so what comes while enough is under way waits, and goes
-together.
+A script call costs as much as several users in it, and so does each partition in it: so what
+comes while a trip is under way waits, and goes together.
 
 Invariants:
 - writes of a user reach the store in the order in which they were asked for;
@@ -11,34 +10,29 @@ Invariants:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
-from adsum.adapters.redis.codec import pack_edit
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import TimedEdit
 
-Parts = Mapping[int, Sequence[Any]]
-"""By partition the edits, flat, as the script takes them."""
+Parts = Mapping[int, Mapping[str, TimedEdit]]
+"""By partition and user the edits."""
 
 Send = Callable[[str, Parts], Awaitable[Mapping[int, StoreError]]]
 """Writes under an operation ID; the partitions where that failed."""
-
-MAX_TRIPS = 2
-"""Under way at a time: while one is on its way, the store works on the other."""
 
 MAX_EDITS = 10_000
 """In one trip."""
 
 
 class SharedWrites:
-    """Gathers what is written in one turn of the event loop, or while enough is under way."""
+    """Gathers what is written in one turn of the event loop, or while a trip is under way."""
 
     def __init__(self, send: Send, place: Callable[[str], int]) -> None:
         self._send = send
         self._place = place
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: _Gathering | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._trips: set[asyncio.Task[None]] = set()
 
     async def write(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         """Apply edits in order; raises `StoreError`. Those who share a trip share one operation ID: the first's."""
@@ -59,23 +53,23 @@ class SharedWrites:
         if self._gathering is not None:
             self._gathering.fail(StoreError("the store is closed"))
             self._gathering = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for trip in self._trips:
+            trip.cancel()
+        await asyncio.gather(*self._trips, return_exceptions=True)
 
     def _go(self) -> None:
-        if self._gathering is not None and len(self._tasks) < MAX_TRIPS:
+        if self._gathering is not None and not self._trips:
             self._start()
 
     def _start(self) -> None:
         gathering, self._gathering = self._gathering, None
         assert gathering is not None
-        task = asyncio.create_task(self._run(gathering))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        trip = asyncio.create_task(self._run(gathering))
+        self._trips.add(trip)
+        trip.add_done_callback(self._ended)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
+    def _ended(self, trip: "asyncio.Task[None]") -> None:
+        self._trips.discard(trip)
         self._go()
 
     async def _run(self, gathering: "_Gathering") -> None:
@@ -95,7 +89,7 @@ class _Gathering:
 
     def __init__(self, op_id: str) -> None:
         self.op_id = op_id
-        self.parts: dict[int, list[Any]] = {}
+        self.parts: dict[int, dict[str, TimedEdit]] = {}
         self.size = 0
         self._callers: list[tuple[asyncio.Future[None], set[int]]] = []
 
@@ -106,8 +100,10 @@ class _Gathering:
             mine.add(partition)
             part = parts.get(partition)
             if part is None:
-                part = parts[partition] = []
-            part += pack_edit(edit)
+                part = parts[partition] = {}
+            earlier = part.setdefault(edit.user_id, edit)
+            if earlier is not edit:
+                part[edit.user_id] = earlier.then(edit)
         self.size += len(edits)
         self._callers.append((done, mine))
 

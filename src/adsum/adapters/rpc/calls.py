@@ -6,26 +6,27 @@ taken back once, in `_release`, whoever ends it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from math import inf
 
 from adsum.adapters.rpc.method import (
     SHARE,
     STREAM_MESSAGE_BYTES,
-    Begun,
+    Called,
     Desk,
     Keeper,
     Streaming,
-    Unary,
     as_refusal,
 )
 from adsum.adapters.rpc.requests import Requests
+from adsum.adapters.rpc.running import Running, in_task
 from adsum.wire import rpc
-from adsum.wire.http2 import Http2Limits, ServerConnection
+from adsum.wire.http2 import ServerConnection
 from adsum.wire.http2_frames import Code
-from adsum.wire.http2_sending import Stream
-from adsum.wire.rpc import CallHead, RpcRefused, StatusCode
+from adsum.wire.http2_headers import Block
+from adsum.wire.http2_streams import Http2Limits, Stream
+from adsum.wire.rpc import RpcRefused, StatusCode
 
 STALLED_TICKS = 10
 """Seconds in which more of a request must come."""
@@ -40,17 +41,17 @@ SPARE_STREAMS = 100
 class _Call:
     """A call that could not be answered at once, until its answer is out; it has until a time of the loop.
 
-    A unary one whose request is not whole has a `body`, one that is worked on a `task`, and a
-    streaming one its `requests` too, and `taken` while an answer waits to be sent. For `still_ticks`
+    A unary one whose request is not whole has a `body`, one that is worked on is `running`, and a
+    streaming one has its `requests` too, and `taken` while an answer waits to be sent. For `still_ticks`
     it has had `seen_bytes` kept.
     """
 
-    __slots__ = ("body", "deadline", "requests", "seen_bytes", "still_ticks", "taken", "task")
+    __slots__ = ("body", "deadline", "requests", "running", "seen_bytes", "still_ticks", "taken")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.body = bytearray()
-        self.task: asyncio.Task[None] | None = None
+        self.body: bytearray | None = None
+        self.running: Running | asyncio.Task[None] | None = None
         self.requests: Requests | None = None
         self.taken: asyncio.Future[None] | None = None
         self.seen_bytes = 0
@@ -69,7 +70,7 @@ class Calls:
             max_streams=desk.limits.max_concurrent_calls + SPARE_STREAMS,
             max_unsent_bytes=desk.limits.max_kept_bytes // SHARE,
         )
-        self.http: ServerConnection[CallHead] = ServerConnection(self, rpc.read_call, limits)
+        self.http: ServerConnection[Called] = ServerConnection(self, self._read, limits)
         self._sender = self.http.sender
         self._streaming = 0
 
@@ -100,52 +101,51 @@ class Calls:
             self.finish(largest, RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many large requests at a time"))
         return True
 
-    def tasks(self) -> "list[asyncio.Task[None]]":
-        """Of the calls under way."""
-        calls = [stream.owner for stream in self._sender.streams.values()]
-        return [call.task for call in calls if call is not None and call.task is not None]
+    def ends(self) -> "list[asyncio.Future[None]]":
+        """The ends of the calls that are worked on."""
+        owners = [stream.owner for stream in self._sender.streams.values()]
+        running = [call.running for call in owners if call is not None and call.running is not None]
+        return [one.ended() if isinstance(one, Running) else one for one in running]
 
     # HTTP/2 calls these
 
-    def opened(self, stream: Stream[CallHead], *, ended: bool) -> None:
+    def opened(self, stream: Stream[Called]) -> None:
         """A call has begun."""
-        head = stream.head
-        method = self._desk.methods.get(head.path)
-        if head.http_status != rpc.HTTP_OK:
-            self._sender.end(stream, rpc.http_refusal(head.http_status))
-        elif head.refusal is not None:
-            self.finish(stream, head.refusal)
-        elif method is None:
-            self.finish(stream, RpcRefused(StatusCode.UNIMPLEMENTED, "this method is unknown here"))
-        elif isinstance(method, Streaming):
-            self._begin_streaming(stream, method, ended=ended)
-        elif ended:
-            self.finish(stream, RpcRefused(StatusCode.INTERNAL, "the call has no request"))
+        called = stream.head
+        if called.unary is not None:
+            if stream.ended:
+                self.finish(stream, RpcRefused(StatusCode.INTERNAL, "the call has no request"))
+        elif called.streaming is not None:
+            self._begin_streaming(stream, called.streaming)
+        elif called.http_status != rpc.HTTP_OK:
+            self._sender.end(stream, rpc.http_refusal(called.http_status))
+        elif called.refusal is not None:
+            self.finish(stream, called.refusal)
 
-    def body(self, stream: Stream[CallHead], data: bytes, *, ended: bool) -> None:
+    def body(self, stream: Stream[Called], data: bytes) -> None:
         """More of a call's request."""
-        call = stream.owner
-        if call is None and ended:
+        call: _Call | None = stream.owner
+        if call is None and stream.ended:
             self._begin(stream, data)
             return
         if stream.tail is not None:
             return  # It was refused, and only its answer waits.
         if call is not None and call.requests is not None:
-            call.requests.feed(data, ended=ended)
+            call.requests.feed(data, ended=stream.ended)
             self.kept(len(data))
             return
         try:
-            self._collect(stream, data, ended=ended)
+            self._collect(stream, data)
         except RpcRefused as refused:
             self.finish(stream, refused)
 
-    def drained(self, stream: Stream[CallHead]) -> None:
+    def drained(self, stream: Stream[Called]) -> None:
         """A streaming call may go on answering."""
         call = stream.owner
         if call is not None and call.taken is not None and not call.taken.done():
             call.taken.set_result(None)
 
-    def reset(self, stream: Stream[CallHead]) -> None:
+    def reset(self, stream: Stream[Called]) -> None:
         """Nobody waits for this call's answer any more."""
         self._stop(stream)
 
@@ -153,59 +153,66 @@ class Calls:
         """So many more bytes are kept, or fewer."""
         self._desk.keep(self._keeper, size)
 
+    def _read(self, block: Block) -> Called:
+        return Called(rpc.read_call(block), self._desk)
+
     # Unary calls
 
-    def _collect(self, stream: Stream[CallHead], data: bytes, *, ended: bool) -> None:
+    def _collect(self, stream: Stream[Called], data: bytes) -> None:
         """Keep a request until it is whole; raises `RpcRefused`."""
         call = self._call(stream)
+        if call.body is None:
+            call.body = bytearray()
         call.body += data
         self.kept(len(data))
         if not self._sender.is_open(stream):
             return  # It was one too many.
-        method = self._desk.methods[stream.head.path]
-        assert isinstance(method, Unary)
-        if len(call.body) > rpc.message_end(call.body, method.max_bytes or self._desk.limits.max_request_bytes):
+        if len(call.body) > rpc.message_end(call.body, stream.head.max_bytes):
             raise RpcRefused(StatusCode.INTERNAL, "the request is more than one message")
-        if ended:
+        if stream.ended:
             body = bytes(call.body)
             self._let_go_of_request(call)
             self._begin(stream, body)
 
-    def _begin(self, stream: Stream[CallHead], data: bytes) -> None:
-        head = stream.head
-        method = self._desk.methods[head.path]
-        assert isinstance(method, Unary)
+    def _begin(self, stream: Stream[Called], data: bytes) -> None:
+        called, fields = stream.head, stream.fields
+        method = called.unary
+        assert method is not None
         try:
-            timeout_s = rpc.timeout_of(stream.fields)
-            method.admit(stream.fields)
-            limit = method.max_bytes or self._desk.limits.max_request_bytes
-            message = rpc.read_message(data, limit, gzip=head.gzip)
+            timeout_s = rpc.timeout_of(fields)
+            method.admit(fields)
+            message = rpc.read_message(data, called.max_bytes, gzip=called.gzip)
             self._desk.check_calls()
-            answering = method.answer(message, stream.fields)
-            begun = Begun(answering, answering.send(None)) if method.prompt else answering
+            answering = method.answer(message, fields)
+            if not method.prompt:
+                answering = in_task(answering)
+            waits_for = answering.send(None)
         except StopIteration as done:
             self._sender.answer(stream, rpc.OPENING, rpc.write_message(done.value), rpc.OK_TRAILERS)
         except Exception as error:  # noqa: BLE001 - the last line of defence
-            self.finish(stream, as_refusal(error, head))
+            self.finish(stream, as_refusal(error, called.path))
         else:
-            if stream.owner is None:
-                stream.owner = _Call(self._until(timeout_s))
-            stream.owner.task = self._loop.create_task(self._answer(stream, begun))
+            call: _Call | None = stream.owner
+            if call is None:
+                call = stream.owner = _Call(self._until(timeout_s))
+            call.running = Running(answering, waits_for, self, stream)
             self._desk.calls += 1
 
-    async def _answer(self, stream: Stream[CallHead], answering: Awaitable[bytes]) -> None:
-        try:
-            answer = await answering
-        except Exception as error:  # noqa: BLE001 - the last line of defence
-            self.finish(stream, as_refusal(error, stream.head))
-        else:
-            self._release(stream)
-            self._sender.answer(stream, rpc.OPENING, rpc.write_message(answer), rpc.OK_TRAILERS)
+    def answered(self, stream: Stream[Called], answer: bytes) -> None:
+        """A call that had to wait has its answer."""
+        self._release(stream)
+        self._sender.answer(stream, rpc.OPENING, rpc.write_message(answer), rpc.OK_TRAILERS)
+        self._flush_soon()
+
+    def failed(self, stream: Stream[Called], error: Exception) -> None:
+        """A call that had to wait has none."""
+        self._release(stream)
+        self.finish(stream, as_refusal(error, stream.head.path))
         self._flush_soon()
 
     # Streaming calls
 
-    def _begin_streaming(self, stream: Stream[CallHead], method: Streaming, *, ended: bool) -> None:
+    def _begin_streaming(self, stream: Stream[Called], method: Streaming) -> None:
         def taken(size: int) -> None:
             self.kept(-size)
             self.http.give_back(stream, size)
@@ -221,11 +228,11 @@ class Calls:
             return
         stream.gives_back = True
         call.requests = Requests(rpc.Messages(STREAM_MESSAGE_BYTES, gzip=stream.head.gzip), taken)
-        call.requests.feed(b"", ended=ended)
-        call.task = self._loop.create_task(self._answer_all(stream, method, call.requests))
+        call.requests.feed(b"", ended=stream.ended)
+        call.running = self._loop.create_task(self._answer_all(stream, method, call.requests))
         self._streaming += 1
 
-    async def _answer_all(self, stream: Stream[CallHead], method: Streaming, requests: Requests) -> None:
+    async def _answer_all(self, stream: Stream[Called], method: Streaming, requests: Requests) -> None:
         try:
             async with aclosing(method.answers(requests, stream.fields)) as answers:
                 async for answer in answers:
@@ -233,12 +240,12 @@ class Calls:
                         self._sender.open(stream, rpc.OPENING)
                     await self._send(stream, answer)
         except Exception as error:  # noqa: BLE001 - the last line of defence
-            self.finish(stream, as_refusal(error, stream.head))
+            self.finish(stream, as_refusal(error, stream.head.path))
         else:
             self.finish(stream, RpcRefused(StatusCode.OK, ""))
         self._flush_soon()
 
-    async def _send(self, stream: Stream[CallHead], answer: bytes) -> None:
+    async def _send(self, stream: Stream[Called], answer: bytes) -> None:
         """Send one of many answers, and wait until the client lets it come."""
         self._sender.send(stream, rpc.write_message(answer))
         self._flush_soon()
@@ -248,7 +255,7 @@ class Calls:
 
     # All calls
 
-    def finish(self, stream: Stream[CallHead], status: RpcRefused) -> None:
+    def finish(self, stream: Stream[Called], status: RpcRefused) -> None:
         """End a call with this status, wherever it is; if its end only waits to be sent, without one."""
         self._stop(stream)
         if stream.tail is not None:
@@ -256,7 +263,7 @@ class Calls:
         else:
             self._sender.end(stream, rpc.trailers(status) if stream.opened else rpc.trailers_only(status))
 
-    def _call(self, stream: Stream[CallHead]) -> _Call:
+    def _call(self, stream: Stream[Called]) -> _Call:
         """What is known of a call that is not answered at once; raises `RpcRefused`."""
         call: _Call | None = stream.owner
         if call is None:
@@ -266,31 +273,32 @@ class Calls:
     def _until(self, timeout_s: float | None) -> float:
         return inf if timeout_s is None else self._loop.time() + timeout_s
 
-    def _stop(self, stream: Stream[CallHead]) -> None:
-        task = self._release(stream)
-        if task is not None:
-            # Not before the task has begun: it has to end what a prompt method began.
-            self._loop.call_soon(task.cancel)
+    def _stop(self, stream: Stream[Called]) -> None:
+        running = self._release(stream)
+        if running is not None:
+            # Not before a task has begun: what was asked for is counted, and its coroutine awaited.
+            self._loop.call_soon(running.cancel)
 
-    def _release(self, stream: Stream[CallHead]) -> "asyncio.Task[None] | None":
-        """Take back what a call was given to be worked on; its task."""
+    def _release(self, stream: Stream[Called]) -> "Running | asyncio.Task[None] | None":
+        """Take back what a call was given to be worked on; what works on it."""
         call: _Call | None = stream.owner
         if call is None:
             return None
-        task, call.task = call.task, None
-        if task is not None and call.requests is None:
+        running, call.running = call.running, None
+        if running is not None and call.requests is None:
             self._desk.calls -= 1
-        elif task is not None:
+        elif running is not None:
             self._streaming -= 1
         self._let_go_of_request(call)
-        return task
+        return running
 
     def _let_go_of_request(self, call: _Call) -> None:
-        size = len(call.body) if call.requests is None else call.requests.kept_bytes
-        call.requests, call.body = None, bytearray()
-        self.kept(-size)
+        size = _kept_of_request(call)
+        call.requests, call.body = None, None
+        if size:
+            self.kept(-size)
 
-    def _due(self, stream: Stream[CallHead], now: float) -> RpcRefused | None:
+    def _due(self, stream: Stream[Called], now: float) -> RpcRefused | None:
         """Why a call must end now."""
         try:
             call = self._call(stream)
@@ -298,11 +306,11 @@ class Calls:
             return refused
         if call.deadline <= now:
             return RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
-        if call.task is None and self._stalled(stream, call):
+        if call.running is None and self._stalled(stream, call):
             return RpcRefused(StatusCode.DEADLINE_EXCEEDED, "the rest of the request did not come")
         return None
 
-    def _stalled(self, stream: Stream[CallHead], call: _Call) -> bool:
+    def _stalled(self, stream: Stream[Called], call: _Call) -> bool:
         """Whether no more of a request came, or nothing of the rest of an answer was taken."""
         size = _kept_for(stream)
         call.still_ticks = call.still_ticks + 1 if size == call.seen_bytes else 0
@@ -310,9 +318,13 @@ class Calls:
         return call.still_ticks >= (STALLED_TICKS if stream.tail is None else UNTAKEN_TICKS)
 
 
-def _kept_for(stream: Stream[CallHead]) -> int:
+def _kept_for(stream: Stream[Called]) -> int:
     """Bytes that a call keeps here."""
     call: _Call | None = stream.owner
-    if call is None:
-        return len(stream.unsent)
-    return len(stream.unsent) + (len(call.body) if call.requests is None else call.requests.kept_bytes)
+    return len(stream.unsent) + (0 if call is None else _kept_of_request(call))
+
+
+def _kept_of_request(call: _Call) -> int:
+    if call.requests is not None:
+        return call.requests.kept_bytes
+    return 0 if call.body is None else len(call.body)

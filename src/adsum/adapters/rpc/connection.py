@@ -154,12 +154,12 @@ class Connection(asyncio.Protocol):
         self._http.leave()
         self._flush()
 
-    def abort(self) -> "list[asyncio.Task[None]]":
-        """End now; the tasks of calls that are thereby cancelled."""
-        tasks = self._calls.tasks()
+    def abort(self) -> "list[asyncio.Future[None]]":
+        """End now; the ends of calls that are thereby cancelled."""
+        ends = self._calls.ends()
         if self._transport is not None:
             self._transport.abort()
-        return tasks
+        return ends
 
     def shed(self) -> None:
         """End the call that has most kept, or the connection if that is for what was written and not taken."""

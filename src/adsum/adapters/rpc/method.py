@@ -1,11 +1,11 @@
 """What connections need to know: the methods there are, and what the server's calls share."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from adsum.wire.rpc import CallHead, Metadata, RpcRefused, StatusCode
+from adsum.wire.rpc import HTTP_OK, CallHead, Metadata, RpcRefused, StatusCode
 
 WHOLE_REQUESTS = 32
 """How many requests of the greatest size are kept, with what else waits, on all connections."""
@@ -27,8 +27,8 @@ def nobody_asks(_metadata: Metadata) -> None:
 class Unary:
     """One request, one answer. `answer` raises `RpcRefused` for any other end.
 
-    `prompt`: it is begun at once, outside of any task, which is only made if it comes to
-    wait; so it must not ask for the current task (as `asyncio.timeout` does) before that.
+    `prompt`: it is run outside of any task; so nothing in it may ask for the current one (as
+    `asyncio.timeout` does).
     `admit` raises `RpcRefused` before anything is done with the request, such as inflating it.
     `max_bytes` of a request, if that is less than the server takes.
     """
@@ -110,33 +110,29 @@ class Desk:
             max(self.keepers, key=lambda one: one.kept_bytes).shed()
 
 
-class Begun(Awaitable[bytes]):
-    """A coroutine that was begun outside of a task, and what it waits for: awaiting this goes on from there."""
+class Called:
+    """What calls with a header of some shape are: of one of the methods, or why they can't be served."""
 
-    __slots__ = ("_coroutine", "_waits_for")
+    __slots__ = ("gzip", "http_status", "max_bytes", "path", "refusal", "streaming", "unary")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, bytes], waits_for: object) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, bytes]:
-        coroutine, waits_for = self._coroutine, self._waits_for
-        try:
-            while True:
-                try:
-                    value = yield waits_for
-                except BaseException as error:  # noqa: BLE001 - whatever it is, it is the coroutine's
-                    waits_for = coroutine.throw(error)
-                else:
-                    waits_for = coroutine.send(value)
-        except StopIteration as done:
-            answer: bytes = done.value
-            return answer
+    def __init__(self, head: CallHead, desk: Desk) -> None:
+        method = desk.methods.get(head.path)
+        self.path = head.path
+        self.gzip = head.gzip
+        self.http_status = head.http_status
+        self.refusal = head.refusal
+        if method is None and self.refusal is None:
+            self.refusal = RpcRefused(StatusCode.UNIMPLEMENTED, "this method is unknown here")
+        served = self.refusal is None and self.http_status == HTTP_OK
+        self.unary = method if served and isinstance(method, Unary) else None
+        self.streaming = method if served and isinstance(method, Streaming) else None
+        most = None if self.unary is None else self.unary.max_bytes
+        self.max_bytes = most or desk.limits.max_request_bytes
 
 
-def as_refusal(error: Exception, head: CallHead) -> RpcRefused:
+def as_refusal(error: Exception, path: str) -> RpcRefused:
     """How to end a call whose method raised this; what was not foreseen goes to the log."""
     if isinstance(error, RpcRefused):
         return error
-    log.error("%s failed", head.path, exc_info=error)
+    log.error("%s failed", path, exc_info=error)
     return RpcRefused(StatusCode.INTERNAL, "the service failed")

@@ -66,8 +66,8 @@ class RpcServer:
         for connection in tuple(self._connections):
             connection.leave()
         if not await self._all_gone(grace_seconds):
-            tasks = [task for connection in tuple(self._connections) for task in connection.abort()]
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ends = [end for connection in tuple(self._connections) for end in connection.abort()]
+            await asyncio.gather(*ends, return_exceptions=True)
             await self._all_gone(grace_seconds)
         if self._ticking is not None:
             self._ticking.cancel()

@@ -59,7 +59,7 @@ class UserService:
 
     def __init__(self, presence: Presence, meter: Meter, gate: AdminGate | None = None) -> None:
         self._presence = presence
-        self._meter = meter
+        self.meter = meter
         self._gate = gate
 
     def methods(self) -> dict[str, Method]:
@@ -82,39 +82,10 @@ class UserService:
         *,
         prompt: bool = False,
     ) -> tuple[str, Method]:
-        """One method on the wire's bytes: admit; decode, work, encode, count, and answer any error."""
-        name = request_type.DESCRIPTOR.name.removesuffix("Req")
-        of_users = next((field.number for field in request_type.DESCRIPTOR.fields if field.is_repeated), None)
+        endpoint = _Endpoint(self, request_type, work)
+        return f"/{SERVICE_NAME}/{endpoint.name}", Unary(endpoint.answer, prompt, endpoint.admit)
 
-        def admit(metadata: Metadata) -> None:
-            started = perf_counter()
-            try:
-                self._admit(metadata)
-            except Exception as caught:  # noqa: BLE001 - as below
-                error = _public(caught, name, metadata)
-                self._meter.query(name, error.name, perf_counter() - started)
-                raise refusal(error) from None
-
-        async def call(body: bytes, metadata: Metadata) -> bytes:
-            started = perf_counter()
-            outcome = "ok"
-            try:
-                if of_users is not None:
-                    self._check_users(body, of_users)
-                return await work(_decode(request_type, body))
-            except asyncio.CancelledError:
-                outcome = "Cancelled"
-                raise
-            except Exception as caught:  # noqa: BLE001 - the last line of defence: nothing inside may leak
-                error = _public(caught, name, metadata)
-                outcome = error.name
-                raise refusal(error) from None
-            finally:
-                self._meter.query(name, outcome, perf_counter() - started)
-
-        return f"/{SERVICE_NAME}/{name}", Unary(call, prompt, admit)
-
-    def _check_users(self, body: bytes, number: int) -> None:
+    def check_users(self, body: bytes, number: int) -> None:
         """Raise `ArgumentError` for more users than a call may have, before each becomes an object."""
         most = self._presence.max_users
         try:
@@ -123,7 +94,8 @@ class UserService:
         except DataError as error:
             raise ArgumentError(error.detail) from None
 
-    def _admit(self, metadata: Metadata) -> None:
+    def admit(self, metadata: Metadata) -> None:
+        """Raise an `AdsumError` for who may not call."""
         if OPERATION_ID_KEY not in metadata:
             raise OperationIdMissing
         if self._gate is not None:
@@ -145,7 +117,7 @@ class UserService:
         if known is not None:
             return known
         answer = await self._presence.query(user_ids)
-        return encode_statuses(map(str.encode, user_ids), answer.masks)
+        return encode_statuses(list(map(str.encode, user_ids)), answer.masks)
 
     async def _get_all_online_users(self, request: pb.getAllOnlineUsersReq) -> bytes:
         page = await self._presence.online_page(request.cursor)
@@ -166,8 +138,52 @@ class UserService:
         return _encode(statuses)
 
 
+class _Endpoint:
+    """One method on the wire's bytes: admit; decode, work, encode, count, and answer any error."""
+
+    def __init__(
+        self,
+        service: UserService,
+        request_type: type[RequestT],
+        work: Callable[[RequestT], Coroutine[Any, Any, bytes]],
+    ) -> None:
+        fields = request_type.DESCRIPTOR.fields
+        self.name = request_type.DESCRIPTOR.name.removesuffix("Req")
+        self._service = service
+        self._meter = service.meter
+        self._request_type: type[Message] = request_type
+        self._work: Callable[[Any], Coroutine[Any, Any, bytes]] = work
+        self._of_users: int | None = next((field.number for field in fields if field.is_repeated), None)
+
+    def admit(self, metadata: Metadata) -> None:
+        started = perf_counter()
+        try:
+            self._service.admit(metadata)
+        except Exception as caught:  # noqa: BLE001 - as below
+            error = _public(caught, self.name, metadata)
+            self._meter.query(self.name, error.name, perf_counter() - started)
+            raise refusal(error) from None
+
+    async def answer(self, body: bytes, metadata: Metadata) -> bytes:
+        started = perf_counter()
+        outcome = "ok"
+        try:
+            if self._of_users is not None:
+                self._service.check_users(body, self._of_users)
+            return await self._work(_decode(self._request_type, body))
+        except asyncio.CancelledError:
+            outcome = "Cancelled"
+            raise
+        except Exception as caught:  # noqa: BLE001 - the last line of defence: nothing inside may leak
+            error = _public(caught, self.name, metadata)
+            outcome = error.name
+            raise refusal(error) from None
+        finally:
+            self._meter.query(self.name, outcome, perf_counter() - started)
+
+
 def _encode(statuses: Sequence[Status]) -> bytes:
-    return encode_statuses((user_id.encode() for user_id, _ in statuses), (mask for _, mask in statuses))
+    return encode_statuses([user_id.encode() for user_id, _ in statuses], [mask for _, mask in statuses])
 
 
 def _decode(request_type: type[RequestT], body: bytes) -> RequestT:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import pytest
+from hiredis import pack_command
 
 from adsum.adapters.redis import link as link_module
-from adsum.adapters.redis.link import Link, Refused, open_link
+from adsum.adapters.redis.link import Link, Refused, open_link, pack_parts
 from adsum.domain.errors import StoreError
 
 
@@ -167,3 +169,9 @@ async def test_nobody_there_is_told() -> None:
     """By address and reason, nothing else."""
     with pytest.raises(StoreError, match=r"^127\.0\.0\.1:1: connection refused$"):
         await open_link(("127.0.0.1", 1), None, 5, ())
+
+
+def test_parts_are_packed_as_hiredis_does() -> None:
+    """Whatever is in them, and however long they are."""
+    for parts in ([b"PING"], [b"HMGET", b"%s", b"", bytes(range(256)), "né%d".encode(), b"%" * 5_000]):
+        assert b"*%d\r\n" % len(parts) + pack_parts(parts) == pack_command(cast("Any", tuple(parts)))

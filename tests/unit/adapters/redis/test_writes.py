@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from adsum.adapters.redis import writes
-from adsum.adapters.redis.codec import pack_edit
-from adsum.adapters.redis.writes import MAX_TRIPS, Parts, SharedWrites
+from adsum.adapters.redis.writes import Parts, SharedWrites
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Cause, TimedEdit
 from tests.support.waiting import turns
@@ -22,12 +20,12 @@ class Trips:
     """What was sent; each trip ends when it is told to. Users live in the partition of their ID's last digit."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, dict[int, list[Any]]]] = []
+        self.sent: list[tuple[str, dict[int, dict[str, TimedEdit]]]] = []
         self.ends: list[asyncio.Future[Mapping[int, StoreError]]] = []
         self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]))
 
     async def _send(self, op_id: str, parts: Parts) -> Mapping[int, StoreError]:
-        self.sent.append((op_id, {partition: list(args) for partition, args in parts.items()}))
+        self.sent.append((op_id, {partition: dict(edits) for partition, edits in parts.items()}))
         self.ends.append(asyncio.get_running_loop().create_future())
         return await self.ends[-1]
 
@@ -40,28 +38,36 @@ def trips() -> Trips:
     return Trips()
 
 
-async def test_callers_of_one_moment_share_a_trip_in_their_order(trips: Trips) -> None:
-    callers = [trips.write("a", "x1", "y2"), trips.write("b", "x1"), trips.write("c", "z2", "x1")]
+async def test_callers_of_one_moment_share_a_trip(trips: Trips) -> None:
+    callers = [trips.write("a", "x1", "y2"), trips.write("b", "v1"), trips.write("c", "z2")]
     await turns()
-    x, y, z = (list(pack_edit(edit(user))) for user in ("x1", "y2", "z2"))
-    assert trips.sent == [("a", {1: x + x + x, 2: y + z})]
+    assert trips.sent == [("a", {1: {"x1": edit("x1"), "v1": edit("v1")}, 2: {"y2": edit("y2"), "z2": edit("z2")}})]
     assert not any(caller.done() for caller in callers)
     trips.ends[0].set_result({})
     await asyncio.gather(*callers)
 
 
-async def test_while_enough_is_under_way_writes_gather(trips: Trips) -> None:
+async def test_edits_of_a_user_go_as_one_that_does_the_same(trips: Trips) -> None:
+    """In the order of the callers."""
+    edits = [TimedEdit("x1", 2, 0), TimedEdit("x1", 4, 2), TimedEdit("x1", 8, 0, Cause("c"))]
+    callers = [asyncio.create_task(trips.writes.write("a", [edit])) for edit in edits]
+    await turns()
+    assert trips.sent == [("a", {1: {"x1": TimedEdit("x1", 4 | 8, 2, Cause("c"))}})]
+    trips.ends[0].set_result({})
+    await asyncio.gather(*callers)
+
+
+async def test_while_a_trip_is_under_way_writes_gather(trips: Trips) -> None:
     callers = []
     for number in range(10):
         callers.append(trips.write(f"op{number}", f"{number}1"))
         await turns()
-    assert len(trips.sent) == MAX_TRIPS
+    assert len(trips.sent) == 1
     trips.ends[0].set_result({})
     await turns()
-    assert [op_id for op_id, _ in trips.sent] == ["op0", "op1", "op2"]
-    assert trips.sent[2][1][1][::4] == [f"{number}1" for number in range(2, 10)]
-    for end in trips.ends[1:]:
-        end.set_result({})
+    assert [op_id for op_id, _ in trips.sent] == ["op0", "op1"]
+    assert list(trips.sent[1][1][1]) == [f"{number}1" for number in range(1, 10)]
+    trips.ends[1].set_result({})
     await asyncio.gather(*callers)
 
 
@@ -81,6 +87,7 @@ async def test_a_trip_that_fails_fails_for_all_in_it_and_no_other(trips: Trips) 
     await turns()
     trips.ends[0].set_exception(StoreError("no answer"))
     assert [str(error) for error in await asyncio.gather(*first, return_exceptions=True)] == ["no answer"] * 2
+    await turns()
     trips.ends[1].set_result({})
     await second
 
@@ -98,9 +105,9 @@ async def test_one_that_gives_up_does_not_take_the_others_along(trips: Trips) ->
 async def test_a_trip_has_a_most(trips: Trips, monkeypatch: pytest.MonkeyPatch) -> None:
     """More go in the next, at once: a call alone may have as many."""
     monkeypatch.setattr(writes, "MAX_EDITS", 3)
-    callers = [trips.write("a", "x1", "x1"), trips.write("b", "x1", "x1"), trips.write("c", "x1")]
+    callers = [trips.write("a", "x1", "y1"), trips.write("b", "z1", "u1"), trips.write("c", "v1", "w1", "x1")]
     await turns()
-    assert [len(parts[1]) // 4 for _, parts in trips.sent] == [4, 1]
+    assert [len(parts[1]) for _, parts in trips.sent] == [4, 3]
     for end in trips.ends:
         end.set_result({})
     await asyncio.gather(*callers)
@@ -108,9 +115,9 @@ async def test_a_trip_has_a_most(trips: Trips, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_closing_fails_what_is_under_way_and_what_waits(trips: Trips) -> None:
     callers = []
-    for number in range(MAX_TRIPS + 1):
+    for number in range(2):
         callers.append(trips.write("a", f"{number}1"))
         await turns()
     await trips.writes.close()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
-    assert [str(error) for error in outcomes] == ["the store is closed"] * (MAX_TRIPS + 1)
+    assert [str(error) for error in outcomes] == ["the store is closed"] * 2

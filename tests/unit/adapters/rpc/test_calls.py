@@ -18,13 +18,14 @@ from adsum.adapters.rpc import calls, connection
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
-from adsum.domain.presence import Reading, TimedEdit
+from adsum.domain.presence import TimedEdit
 from adsum.ports import Meter
 from adsum.proto import user_pb2 as pb
 from adsum.service.presence import Presence, PresenceLimits
 from adsum.wire import http2_frames as h2
 from adsum.wire.hpack import encode
 from adsum.wire.rpc import write_message
+from tests.support.compiled import replaces_a_method
 from tests.support.waiting import turns, until
 from tests.unit.wire.peer import Frame, frames_of
 
@@ -55,12 +56,12 @@ async def channel(port: int) -> AsyncIterator[grpc.aio.Channel]:
 class Waiting:
     """Has the reads of a store wait for ever, and tells of each that was begun or cancelled."""
 
-    def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = asyncio.Event()
         self.cancelled = asyncio.Event()
-        monkeypatch.setattr(store, "read", self)
+        monkeypatch.setattr(MemoryStore, "masks", staticmethod(self))
 
-    async def __call__(self, _user_ids: Sequence[str]) -> list[Reading]:
+    async def __call__(self, _user_ids: Sequence[str]) -> list[int]:
         self.begun.set()
         try:
             await asyncio.Event().wait()
@@ -71,8 +72,8 @@ class Waiting:
 
 
 @pytest.fixture
-def waiting(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Waiting:
-    return Waiting(store, monkeypatch)
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
+    return Waiting(monkeypatch)
 
 
 def get(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[bytes, pb.getUserStatusResp]:
@@ -102,9 +103,9 @@ async def test_a_thousand_calls_that_wait(
     channel: grpc.aio.Channel, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are all under way at once."""
-    read, everybody, calls = store.read, asyncio.Event(), 0
+    read, everybody, calls = store.masks, asyncio.Event(), 0
 
-    async def slow(user_ids: Sequence[str]) -> list[Reading]:
+    async def slow(user_ids: Sequence[str]) -> list[int]:
         nonlocal calls
         calls += 1
         if calls == 1_000:
@@ -112,7 +113,7 @@ async def test_a_thousand_calls_that_wait(
         await everybody.wait()
         return await read(user_ids)
 
-    monkeypatch.setattr(store, "read", slow)
+    monkeypatch.setattr(MemoryStore, "masks", staticmethod(slow))
     requests = [pb.getUserStatusReq(userIDs=[f"user-{number}"]).SerializeToString() for number in range(1_000)]
     replies = await asyncio.gather(*(get(channel)(request, metadata=METADATA, timeout=60) for request in requests))
     assert [reply.statusList[0].userID for reply in replies] == [f"user-{number}" for number in range(1_000)]
@@ -598,6 +599,7 @@ async def test_a_failed_connection_is_lingered_for(port: int) -> None:
         raw.writer.close()
 
 
+@replaces_a_method
 async def test_a_defect_ends_its_connection_with_a_word(
     port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,7 +15,6 @@ from adsum.adapters.memory import MemoryStore
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
-from adsum.domain.presence import Reading
 from adsum.ports import Meter
 from adsum.proto import user_pb2 as pb
 from adsum.service.presence import Presence
@@ -178,10 +177,10 @@ class SlowReads:
     def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered = asyncio.Event()
         self.go = asyncio.Event()
-        self._read = store.read
-        monkeypatch.setattr(store, "read", self)
+        self._read = store.masks
+        monkeypatch.setattr(MemoryStore, "masks", staticmethod(self))
 
-    async def __call__(self, user_ids: Sequence[str]) -> list[Reading]:
+    async def __call__(self, user_ids: Sequence[str]) -> list[int]:
         self.entered.set()
         await self.go.wait()
         return await self._read(user_ids)

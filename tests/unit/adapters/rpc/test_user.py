@@ -14,7 +14,7 @@ from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.domain.errors import StoreError
-from adsum.domain.presence import Cause, Reading
+from adsum.domain.presence import Cause
 from adsum.ports import Meter
 from adsum.proto import user_pb2 as pb
 from adsum.proto.errinfo_pb2 import ErrorInfo
@@ -183,24 +183,22 @@ async def test_a_call_needs_an_operation_id(channel: grpc.aio.Channel) -> None:
     await call(channel, request, (("operationid", ""),))
 
 
-async def test_a_failing_store_is_openims_500(
-    channel: grpc.aio.Channel, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def read(_user_ids: Sequence[str]) -> list[Reading]:
+async def test_a_failing_store_is_openims_500(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read(_user_ids: Sequence[str]) -> list[int]:
         raise StoreError("the store does not answer")
 
-    monkeypatch.setattr(store, "read", read)
+    monkeypatch.setattr(MemoryStore, "masks", staticmethod(read))
     bad = await refused(channel, pb.getUserStatusReq(userIDs=["ann"]))
     assert bad == (500, "ServerInternalError", "the store does not answer")
 
 
 async def test_a_defect_is_logged_and_not_told(
-    channel: grpc.aio.Channel, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def read(_user_ids: Sequence[str]) -> list[Reading]:
+    async def read(_user_ids: Sequence[str]) -> list[int]:
         raise ZeroDivisionError("inner detail")
 
-    monkeypatch.setattr(store, "read", read)
+    monkeypatch.setattr(MemoryStore, "masks", staticmethod(read))
     metadata = (*OPERATION, ("token", "s3cret"))
     bad = await refused(channel, pb.getUserStatusReq(userIDs=["ann"]), metadata)
     assert (bad.code, bad.message) == (500, "ServerInternalError")
@@ -226,19 +224,18 @@ async def test_calls_are_counted_by_method_and_outcome(
 
 async def test_a_call_its_client_gave_up_is_counted(
     channel: grpc.aio.Channel,
-    store: MemoryStore,
     meter: Meter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     entered = asyncio.Event()
     counted: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
 
-    async def read(_user_ids: Sequence[str]) -> list[Reading]:
+    async def read(_user_ids: Sequence[str]) -> list[int]:
         entered.set()
         await asyncio.Event().wait()
         return []
 
-    monkeypatch.setattr(store, "read", read)
+    monkeypatch.setattr(MemoryStore, "masks", staticmethod(read))
     monkeypatch.setattr(meter, "query", lambda method, outcome, _seconds: counted.set_result((method, outcome)))
     pending = asyncio.create_task(call(channel, pb.getUserStatusReq(userIDs=["ann"])))
     await entered.wait()

@@ -1,14 +1,21 @@
--- What all writing scripts share. Each script works on one partition, whose keys
--- have one hash tag, so that it is atomic on a cluster too.
+-- What all writing scripts share. The keys of a partition have one hash tag: on a cluster a script
+-- works on one partition. Where one server has all, `write_timed` and `write_holds` take several,
+-- and the keys of one partition follow those of the other.
 --
 -- KEYS  1 users      hash: user ID -> record
 --       2 state      hash: v (version), hid (last holder number), c<platform ID> (users on it),
---                    l (unix ms of the last logins told), o (ms that these are ahead of the clock), s (unix ms of the last look at leases)
+--                    l (unix ms of the last logins told), o (ms that these are ahead of the clock),
+--                    s (unix ms of the last look at leases)
 --       3 feed       stream: one entry a change of the version
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
 --       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
 --       6 lanes      hash: "<holder number>:<lane>" -> last sequence number
---       7 channel    where entries are published (sharded)
+--       7 channel    where entries are published (sharded): all of one call on that of its first partition
+--
+-- A feed entry has one field, packed: version before, operation ID, steps (flat, for each: low and
+-- high before, low and high after), which of them each user took (empty: all the only one), logins
+-- (flat: user ID, platform ID, token, unix ms), ended tokens (flat: user ID, token), users, and
+-- causes: connection IDs (empty: none), backgrounds (booleans; empty: none).
 --
 -- A record is "<holder number>:<low>[.<high>]" for each hold, joined by commas; the
 -- holder "t" is the set calls. Lua counts in doubles and its bit library in 32 bits,
@@ -16,6 +23,8 @@
 
 local bor, band, bnot, lshift, rshift = bit.bor, bit.band, bit.bnot, bit.lshift, bit.rshift
 local TIMED = 't'
+local USERS, STATE, FEED, DEADLINES, LEASES, LANES, CHANNEL = 1, 2, 3, 4, 5, 6, 7
+local KEYS_A_PARTITION = 7
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -23,13 +32,13 @@ local function now_ms()
 end
 
 local function lives(holder)
-  local ends_ms = string.match(redis.call('HGET', KEYS[5], holder) or '', ':(%d+)$')
+  local ends_ms = string.match(redis.call('HGET', KEYS[LEASES], holder) or '', ':(%d+)$')
   return ends_ms ~= nil and tonumber(ends_ms) > now_ms()
 end
 
 -- Whether the lease of the holder of this number was ended, and so can't be renewed.
 local function has_ended(holder, number)
-  local its_number, ends_ms = string.match(redis.call('HGET', KEYS[5], holder) or '', '^(%d+):(-?%d+)$')
+  local its_number, ends_ms = string.match(redis.call('HGET', KEYS[LEASES], holder) or '', '^(%d+):(-?%d+)$')
   return its_number == number and tonumber(ends_ms) <= 0
 end
 
@@ -39,15 +48,6 @@ end
 
 -- Lua passes so many values at most to one call with room to spare.
 local PORTION = 2000
-
--- The users this call touches, each read once: the record before the call, and as it is now
--- (false: none).
-local touched, order = {}, {}
-
-local function take_over(user, record)
-  touched[user] = {before = record, now = record, conn = '', background = 0}
-  order[#order + 1] = user
-end
 
 -- What a record says: the holds by holder, each {low, high}, and the union of them. Not to be
 -- changed: it is remembered, because within one call most records are the same.
@@ -74,128 +74,170 @@ local function read(record)
   return reading
 end
 
--- Reads users that will be touched: each `step`th of `list` from `first` on, in few calls.
-local function read_all(list, first, step)
-  local users = {}
-  for i = first, #list, step do users[#users + 1] = list[i] end
+-- The records of users, false for none, in few calls.
+local function records_of(at, users)
+  if #users == 0 then return {} end
+  if #users <= PORTION then return redis.call('HMGET', KEYS[at + USERS], unpack(users)) end
+  local records = {}
   for start = 1, #users, PORTION do
     local last = math.min(start + PORTION - 1, #users)
-    local records = redis.call('HMGET', KEYS[1], unpack(users, start, last))
-    for i = start, last do
-      if not touched[users[i]] then take_over(users[i], records[i - start + 1]) end
+    for i, record in ipairs(redis.call('HMGET', KEYS[at + USERS], unpack(users, start, last))) do
+      records[start + i - 1] = record
     end
   end
+  return records
 end
 
--- The record with other platforms on one holder.
-local function with_hold(record, holder, low, high)
-  local text = (low ~= 0 or high ~= 0) and holder .. ':' .. low .. (high ~= 0 and '.' .. high or '')
-  for other, mask in pairs(read(record).holds) do
+local function under(found, key)
+  local inner = found[key]
+  if not inner then
+    inner = {}
+    found[key] = inner
+  end
+  return inner
+end
+
+-- A step takes a user from one record to another: here to the same but with these platforms on one
+-- holder. Steps are remembered, because most users of a call take the same one.
+local holdings = {}
+
+local function step_to_hold(before, holder, low, high)
+  local known = under(under(under(holdings, holder), before), low)
+  if known[high] then return known[high] end
+  local after = (low ~= 0 or high ~= 0) and holder .. ':' .. low .. (high ~= 0 and '.' .. high or '')
+  for other, mask in pairs(read(before).holds) do
     if other ~= holder then
       local part = other .. ':' .. mask[1] .. (mask[2] ~= 0 and '.' .. mask[2] or '')
-      text = text and text .. ',' .. part or part
+      after = after and after .. ',' .. part or part
     end
   end
-  return text
+  local was, is = read(before), read(after)
+  local step = {after = after, stays = before == after, was = was, is = is}
+  step.told = was.low ~= is.low or was.high ~= is.high
+  known[high] = step
+  return step
 end
 
--- The same, remembered: a call is about one holder, and most of its users have the same record.
-local outcomes = {}
-
-local function hold(entry, holder, low, high)
-  local record = entry.now
-  local by_low = outcomes[record]
-  if not by_low then
-    by_low = {}
-    outcomes[record] = by_low
-  end
-  local by_high = by_low[low]
-  if not by_high then
-    by_high = {}
-    by_low[low] = by_high
-  end
-  if by_high[high] == nil then by_high[high] = with_hold(record, holder, low, high) end
-  entry.now = by_high[high]
-end
-
-local function call_all(command, key, values)
-  for start = 1, #values, PORTION do
-    redis.call(command, key, unpack(values, start, math.min(start + PORTION - 1, #values)))
+-- The first `count` of `values`, which may hold more: one table serves all partitions, because to
+-- grow one costs more than to fill it.
+local function call_all(command, key, values, count)
+  for start = 1, count, PORTION do
+    redis.call(command, key, unpack(values, start, math.min(start + PORTION - 1, count)))
   end
 end
 
-local function count(counts, low, high, step)
-  local id = 1
+-- The platforms of a mask.
+local function ids_of(low, high)
+  local ids, id = {}, 1
   while low ~= 0 do
-    if band(low, 1) ~= 0 then counts[id] = (counts[id] or 0) + step end
+    if band(low, 1) ~= 0 then ids[#ids + 1] = id end
     low, id = rshift(low, 1), id + 1
   end
   id = 32
   while high ~= 0 do
-    if band(high, 1) ~= 0 then counts[id] = (counts[id] or 0) + step end
+    if band(high, 1) ~= 0 then ids[#ids + 1] = id end
     high, id = rshift(high, 1), id + 1
   end
+  return ids
 end
 
--- The platforms that came and went with the changes from one record to another, so many times.
-local function count_all(steps)
+-- How many users came to and left each platform by steps taken so many times.
+local function count(times)
   local counts = {}
-  for before, afters in pairs(steps) do
-    for after, times in pairs(afters) do
-      local was, is = read(before), read(after)
-      count(counts, band(is.low, bnot(was.low)), band(is.high, bnot(was.high)), times)
-      count(counts, band(was.low, bnot(is.low)), band(was.high, bnot(is.high)), -times)
+  for step, taken in pairs(times) do
+    local was, is = step.was, step.is
+    for _, id in ipairs(ids_of(band(is.low, bnot(was.low)), band(is.high, bnot(was.high)))) do
+      counts[id] = (counts[id] or 0) + taken
+    end
+    for _, id in ipairs(ids_of(band(was.low, bnot(is.low)), band(was.high, bnot(is.high)))) do
+      counts[id] = (counts[id] or 0) - taken
     end
   end
   return counts
 end
 
--- Writes the touched users, and publishes whose union of holds changed and, if given,
--- what is to be told of logins (flat: user ID, platform ID, token, unix ms) and of ended
--- tokens (flat: user ID, token).
-local function finish(op_id, history, logins, ended)
-  local changes, steps, records, gone = {}, {}, {}, {}
-  local n = 0
-  for _, user in ipairs(order) do
-    local entry = touched[user]
-    local before, now = entry.before, entry.now
-    if before ~= now then
-      if now then
-        records[#records + 1], records[#records + 2] = user, now
-      else
-        gone[#gone + 1] = user
+-- What a feed entry tells: of each user whose step is to be told, which one they took.
+-- `packed` and `causes` are the users and their causes as they came: mostly they can go on as they are.
+local function tell(head, users, packed, causes, taken, times, told, logins, ended)
+  local steps, numbers, which = {}, {}, {}
+  for step in pairs(times) do
+    local n = #steps
+    steps[n + 1], steps[n + 2], steps[n + 3], steps[n + 4] = step.was.low, step.was.high, step.is.low, step.is.high
+    numbers[step] = n / 4
+  end
+  if #steps > 4 then
+    for i = 1, #users do which[#which + 1] = numbers[taken[i]] end
+  end
+  if told < #users then
+    local names, conns, backgrounds, causing = {}, {}, {}, cmsgpack.unpack(causes)
+    for i = 1, #users do
+      if taken[i].told then
+        local n = #names + 1
+        names[n], conns[n], backgrounds[n] = users[i], causing[1][i], causing[2][i]
       end
-      local was, is = read(before), read(now)
-      if was.low ~= is.low or was.high ~= is.high then
-        changes[n + 1], changes[n + 2], changes[n + 3] = user, was.low, was.high
-        changes[n + 4], changes[n + 5], changes[n + 6] = is.low, is.high, entry.conn
-        changes[n + 7] = entry.background
-        n = n + 7
-        local afters = steps[before]
-        if not afters then
-          afters = {}
-          steps[before] = afters
-        end
-        afters[now] = (afters[now] or 0) + 1
+    end
+    packed, causes = cmsgpack.pack(names), cmsgpack.pack({conns, backgrounds})
+  end
+  -- An array of eight, whose last two are packed already.
+  return '\152' .. head .. cmsgpack.pack(steps, which, logins, ended) .. packed .. causes
+end
+
+-- Packed: an array of two empty ones.
+local NO_CAUSES = '\146\144\144'
+
+-- What is to be published: for each partition its number, version and the length of what it tells.
+local heads, bodies = {}, {}
+local records, gone = {}, {}
+
+-- Has each user take a step, and notes for `publish` whose union of holds changed and, if given,
+-- what is to be told of logins and of ended tokens. A user is named once.
+local function write(at, partition, users, packed, causes, taken, op_id, history, logins, ended)
+  local n, going, times, told = 0, 0, {}, 0
+  for i = 1, #users do
+    local step = taken[i]
+    if not step.stays then
+      if step.after then
+        records[n + 1], records[n + 2] = users[i], step.after
+        n = n + 2
+      else
+        going = going + 1
+        gone[going] = users[i]
+      end
+      if step.told then
+        told = told + 1
+        times[step] = (times[step] or 0) + 1
       end
     end
   end
-  call_all('HSET', KEYS[1], records)
-  call_all('HDEL', KEYS[1], gone)
+  call_all('HSET', KEYS[at + USERS], records, n)
+  call_all('HDEL', KEYS[at + USERS], gone, going)
   logins, ended = logins or {}, ended or {}
-  if n == 0 and #logins == 0 and #ended == 0 then return end
+  if told == 0 and #logins == 0 and #ended == 0 then return end
   local fields, by = {'v'}, {}
-  for id, step in pairs(count_all(steps)) do
-    if step ~= 0 then fields[#fields + 1], by[#fields + 1] = 'c' .. id, step end
+  for id, more in pairs(count(times)) do
+    if more ~= 0 then fields[#fields + 1], by[#fields + 1] = 'c' .. id, more end
   end
-  local state = redis.call('HMGET', KEYS[2], unpack(fields))
+  local state = redis.call('HMGET', KEYS[at + STATE], unpack(fields))
   local before = state[1] or '0-0'
-  local packed = cmsgpack.pack({changes, logins, ended})
-  local version = redis.call('XADD', KEYS[3], 'MAXLEN', '~', history, '*', 'p', before, 'o', op_id, 'c', packed)
+  local body = tell(cmsgpack.pack(before, op_id), users, packed, causes, taken, times, told, logins, ended)
+  local version = redis.call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body)
   local values = {'v', version}
   for i = 2, #fields do
-    values[#values + 1], values[#values + 2] = fields[i], (tonumber(state[i]) or 0) + by[i]
+    values[#values + 1], values[#values + 2] = fields[i], string.format('%d', (tonumber(state[i]) or 0) + by[i])
   end
-  redis.call('HSET', KEYS[2], unpack(values))
-  redis.call('SPUBLISH', KEYS[7], version .. '\n' .. before .. '\n' .. op_id .. '\n' .. packed)
+  redis.call('HSET', KEYS[at + STATE], unpack(values))
+  heads[#heads + 1] = partition .. ' ' .. version .. ' ' .. #body
+  bodies[#bodies + 1] = body
+end
+
+-- Publishes what was written in all partitions, as one message.
+local function publish()
+  if #heads == 0 then return end
+  redis.call('SPUBLISH', KEYS[CHANNEL], table.concat(heads, ' ') .. '\n' .. table.concat(bodies))
+end
+
+-- The same for the one partition of a sweep, which nobody caused.
+local function write_swept(partition, users, taken, op_id, history)
+  write(0, partition, users, cmsgpack.pack(users), NO_CAUSES, taken, op_id, history)
+  publish()
 end

@@ -1,21 +1,26 @@
 -- Lets go of up to so many holds whose deadline has passed; returns how many.
--- ARGV  1 operation ID  2 entries the feed keeps  3 most holds
+-- ARGV  1 operation ID  2 entries the feed keeps  3 partition  4 most holds
 
-local due = redis.call('ZRANGE', KEYS[4], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, ARGV[3])
-local users = {}
-for i, member in ipairs(due) do
-  users[i] = string.match(member, '^%d+:(.*)$')
-end
-read_all(users, 1, 1)
-for i, member in ipairs(due) do
-  local id, entry = tonumber(string.match(member, '^%d+')), touched[users[i]]
-  local timed = read(entry.now).holds[TIMED] or {0, 0}
+local due = redis.call('ZRANGE', KEYS[DEADLINES], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, ARGV[4])
+local users, lows, highs = {}, {}, {}
+for _, member in ipairs(due) do
+  local id, user = string.match(member, '^(%d+):(.*)$')
+  id = tonumber(id)
+  if not lows[user] then
+    users[#users + 1], lows[user], highs[user] = user, 0, 0
+  end
   if id <= 31 then
-    hold(entry, TIMED, band(timed[1], bnot(lshift(1, id - 1))), timed[2])
+    lows[user] = bor(lows[user], lshift(1, id - 1))
   else
-    hold(entry, TIMED, timed[1], band(timed[2], bnot(lshift(1, id - 32))))
+    highs[user] = bor(highs[user], lshift(1, id - 32))
   end
 end
-call_all('ZREM', KEYS[4], due)
-finish(ARGV[1], ARGV[2])
+local taken = {}
+for i, record in ipairs(records_of(0, users)) do
+  local timed, user = read(record).holds[TIMED] or {0, 0}, users[i]
+  local low, high = band(timed[1], bnot(lows[user])), band(timed[2], bnot(highs[user]))
+  taken[i] = step_to_hold(record, TIMED, low, high)
+end
+call_all('ZREM', KEYS[DEADLINES], due, #due)
+write_swept(ARGV[3], users, taken, ARGV[1], ARGV[2])
 return #due

@@ -1,14 +1,15 @@
 -- Removes what a holder whose lease was ended holds for some users.
--- ARGV  1 operation ID  2 entries the feed keeps  3 holder  4 its number
---       5 the holder that must live for that, or '', then user IDs
+-- ARGV  1 operation ID  2 entries the feed keeps  3 partition  4 holder  5 its number
+--       6 the holder that must live for that, or '', then user IDs (each once)
 -- Errs with LEASELOST if that one does not. Nothing is done if the holder has another number,
 -- or its lease has not ended: then a replica took over that knows nothing of the end.
 
-if ARGV[5] ~= '' and not lives(ARGV[5]) then return lease_lost() end
-if not has_ended(ARGV[3], ARGV[4]) then return 0 end
-read_all(ARGV, 6, 1)
-for _, user in ipairs(order) do
-  hold(touched[user], ARGV[4], 0, 0)
+if ARGV[6] ~= '' and not lives(ARGV[6]) then return lease_lost() end
+if not has_ended(ARGV[4], ARGV[5]) then return 0 end
+local users, taken = {}, {}
+for i = 7, #ARGV do users[i - 6] = ARGV[i] end
+for i, record in ipairs(records_of(0, users)) do
+  taken[i] = step_to_hold(record, ARGV[5], 0, 0)
 end
-finish(ARGV[1], ARGV[2])
+write_swept(ARGV[3], users, taken, ARGV[1], ARGV[2])
 return 1

@@ -1,0 +1,1 @@
+"""The WebSocket server: bytes and callbacks to the gateway, nothing decided here."""

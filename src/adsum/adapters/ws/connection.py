@@ -1,0 +1,224 @@
+"""A connection that is open: the event loop's protocol on one side, the gateway's `Link` on the other.
+
+Invariant: an idle connection is a transport, a `Connection` and its reader, with no
+task, timer or buffer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from adsum.adapters.listener import end_sending
+from adsum.core.session import Link, Session
+from adsum.domain.errors import AdsumError, FrameError
+from adsum.service.gateway import NORMAL_CLOSURE
+from adsum.wire.handshake import Handshake
+from adsum.wire.websocket import (
+    BINARY,
+    CLOSE,
+    NO_CODE,
+    PING,
+    PONG,
+    TEXT,
+    FrameReader,
+    goodbye,
+    goodbye_code,
+    server_frame,
+)
+
+log = logging.getLogger(__name__)
+
+INTERNAL_ERROR = 1011
+"""The close code for a defect of ours (RFC 6455 section 7.4.1)."""
+
+
+class Host(Protocol):
+    """The gateway, as its connections see it."""
+
+    def admit(self, handshake: Handshake, origin: str | None) -> Session:
+        """The session of a handshake that may go on; raises the `AdsumError` to refuse it with."""
+        ...
+
+    def refused(self, error: AdsumError) -> None:
+        """A handshake was refused."""
+        ...
+
+    def opened(self, session: Session, link: Link) -> None:
+        """The handshake of an admitted session is complete."""
+        ...
+
+    def closed(self, session: Session) -> None:
+        """The connection has ended, or is about to; more than once maybe."""
+        ...
+
+    def binary(self, session: Session, payload: bytes) -> None:
+        """A binary message came."""
+        ...
+
+    def text(self, session: Session, payload: bytes) -> None:
+        """A text message came (UTF-8)."""
+        ...
+
+    def ping(self, session: Session, payload: bytes) -> None:
+        """A protocol ping came."""
+        ...
+
+    def pong(self, session: Session) -> None:
+        """A protocol pong came."""
+        ...
+
+    def violated(self, session: Session, error: FrameError) -> None:
+        """The client broke the WebSocket protocol or a limit."""
+        ...
+
+    def stalled(self, session: Session) -> None:
+        """The client does not take what was sent."""
+        ...
+
+    def writable(self, session: Session) -> None:
+        """It does again."""
+        ...
+
+
+class Connection:
+    """One open connection; `outlast` takes its transport over if it ends before all that was sent is taken.
+
+    `_talking` until a goodbye is sent: nothing may follow it. Transports say that
+    writing should pause at 64 KiB unwritten, and may go on at 16.
+
+    An `asyncio.Protocol` in all but its base: event loops only call the methods, and with
+    a foreign base the class could not be compiled.
+    """
+
+    __slots__ = ("_host", "_outlast", "_reader", "_session", "_talking", "_transport")
+
+    def __init__(
+        self,
+        host: Host,
+        session: Session,
+        transport: asyncio.Transport,
+        max_bytes: int,
+        outlast: Callable[[asyncio.Transport], None],
+    ) -> None:
+        self._host = host
+        self._session = session
+        self._transport = transport
+        self._reader = FrameReader(max_bytes, masked=True)
+        self._outlast = outlast
+        self._talking = True
+
+    # From asyncio
+
+    def opened(self, received: bytes) -> None:
+        """The handshake is complete, and these bytes came after it."""
+        try:
+            self._host.opened(self._session, self)
+        except Exception:
+            log.exception("opening a connection failed")
+            self._defect()
+        if received:
+            self.data_received(received)
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, whole or in pieces."""
+        try:
+            message = self._reader.binary(data)
+            if message is not None:
+                self._host.binary(self._session, message)
+                return
+            for opcode, payload in self._reader.feed(data):
+                self._take(opcode, payload)
+        except FrameError as error:
+            self._host.violated(self._session, error)
+            self.close(error.close_code, error.detail)
+            # What it still sends is not read, but must not keep the goodbye from it; the gateway's patience ends it.
+            if not self._transport.is_closing():
+                end_sending(self._transport)
+        except Exception:
+            log.exception("reading a connection failed")
+            self._defect()
+
+    def eof_received(self) -> None:
+        """The client has ended its side: so does the transport then."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """It has ended."""
+        self._talking = False
+        self._host.closed(self._session)
+
+    def pause_writing(self) -> None:
+        """The client does not take what was sent."""
+        self._host.stalled(self._session)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._host.writable(self._session)
+
+    # To the client
+
+    def send_binary(self, payload: bytes) -> None:
+        """Send one binary message."""
+        if self._talking:
+            self._transport.write(server_frame(BINARY, payload))
+
+    def send_text(self, payload: bytes) -> None:
+        """Send one text message (UTF-8)."""
+        self._send(TEXT, payload)
+
+    def send_ping(self) -> None:
+        """Send a protocol ping."""
+        self._send(PING, b"")
+
+    def send_pong(self, payload: bytes) -> None:
+        """Send a protocol pong."""
+        self._send(PONG, payload)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye; the client's answer, or the gateway's patience, ends the connection."""
+        self._send(CLOSE, goodbye(code, reason))
+        self._talking = False
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        self._transport.abort()
+
+    def unwritten_bytes(self) -> int:
+        """Bytes accepted for sending that the operating system has not taken."""
+        return self._transport.get_write_buffer_size()
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        if self._talking:
+            self._transport.write(server_frame(opcode, payload))
+
+    # What arrives
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == BINARY:
+            self._host.binary(self._session, payload)
+        elif opcode == TEXT:
+            self._host.text(self._session, payload)
+        elif opcode == PING:
+            self._host.ping(self._session, payload)
+        elif opcode == PONG:
+            self._host.pong(self._session)
+        else:
+            self._answer_goodbye(payload)
+
+    def _answer_goodbye(self, payload: bytes) -> None:
+        """The client's goodbye, or its answer to ours: echo it once, and end."""
+        code = goodbye_code(payload)
+        self.close(NORMAL_CLOSURE if code == NO_CODE else code, "")
+        self._hang_up()
+
+    def _defect(self) -> None:
+        """Something is wrong in our own callbacks: end the connection."""
+        self.close(INTERNAL_ERROR, "this failed here, and the log says why")
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End once all is sent. The gateway hears it now: the client may take as long as it likes, or for ever."""
+        self._host.closed(self._session)
+        if self._transport.get_write_buffer_size() and not self._transport.is_closing():
+            self._outlast(self._transport)
+        self._transport.close()

@@ -1,0 +1,214 @@
+"""Connections that are not open yet, and those that never will be.
+
+The handshake is answered as OpenIM's clients expect: a refusal is HTTP 200 with a
+JSON body, or, for a client that asked for `isMsgResp`, an upgrade, one text frame
+and a close.
+
+Invariant: a guest has no task and no timer of its own, and is dropped when its time is up.
+"""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import cast
+
+from adsum.adapters.listener import end_sending, files_are_short
+from adsum.adapters.ws.connection import Connection, Host
+from adsum.core.session import POLICY_VIOLATION
+from adsum.core.wheel import Wheel
+from adsum.domain.errors import AdsumError, InternalError, TooManyConnections
+from adsum.domain.platforms import PlatformRegistry
+from adsum.wire.handshake import SUCCESS_BODY, parse_handshake, refusal_body, wants_text_outcome
+from adsum.wire.upgrade import (
+    UpgradeError,
+    UpgradeRequest,
+    accepting_response,
+    http_response,
+    parse_request,
+    split_request,
+)
+from adsum.wire.websocket import CLOSE, TEXT, goodbye, server_frame
+
+log = logging.getLogger(__name__)
+
+LINGER_MS = 2_000
+"""How long a client that was refused has to read why and hang up.
+
+If we hung up while it still sends, the system would take back what it has not read.
+"""
+
+MAX_DISCARDED_BYTES = 1_048_576
+"""Of what it still sends then; a client that sends more is dropped at once."""
+
+TICKS = 8
+"""Turns of the wheel in a handshake's time, which may last one of them longer."""
+
+
+class Guests:
+    """All guests of one server, and the one timer for their times."""
+
+    def __init__(
+        self, host: Host, platforms: PlatformRegistry, handshake_timeout_ms: int, max_message_bytes: int
+    ) -> None:
+        self._host = host
+        self._platforms = platforms
+        self._handshake_timeout_ms = handshake_timeout_ms
+        self._max_message_bytes = max_message_bytes
+        self._tick_ms = max(1, handshake_timeout_ms // TICKS)
+        self._wheel: Wheel[Guest] = Wheel(self._tick_ms, 0)
+        self._timer: asyncio.TimerHandle | None = None
+        # One for all connections, which each would keep a bound method of its own.
+        self._outlast = self.outlast
+
+    def arrive(self) -> asyncio.Protocol:
+        """The protocol of a connection that was accepted."""
+        return cast("asyncio.Protocol", Guest(self, self._handshake_timeout_ms))
+
+    def expect(self, guest: "Guest", within_ms: int) -> int:
+        """Drop a guest unless it leaves the wheel in time; its slot."""
+        loop = asyncio.get_running_loop()
+        if self._timer is None:
+            self._timer = loop.call_later(self._tick_ms / 1000, self._turn)
+        return self._wheel.put(guest, int(loop.time() * 1000) + within_ms)
+
+    def forget(self, guest: "Guest", slot: int) -> None:
+        """A guest is one no longer."""
+        self._wheel.remove(guest, slot)
+
+    def _turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        for guest in self._wheel.turn(int(loop.time() * 1000)):
+            guest.drop()
+        self._timer = loop.call_later(self._tick_ms / 1000, self._turn) if self._wheel else None
+
+    def receive(self, request: UpgradeRequest, transport: asyncio.Transport) -> Connection | None:
+        """Answer a handshake: with a connection, which is open then, or None for a refusal."""
+        query = request.query
+        try:
+            _check_files(transport)
+            handshake = parse_handshake(query, {"compression": request.header(b"compression") or ""}, self._platforms)
+            session = self._host.admit(handshake, request.header(b"origin"))
+        except AdsumError as error:
+            refusal = error
+        except Exception:
+            log.exception("a handshake failed")
+            refusal = InternalError("the handshake failed here, and the log says why")
+        else:
+            first = server_frame(TEXT, SUCCESS_BODY) if handshake.send_response else b""
+            transport.write(accepting_response(request.key) + first)
+            return Connection(self._host, session, transport, self._max_message_bytes, self._outlast)
+        self._host.refused(refusal)
+        transport.write(_refusal(request, refusal_body(refusal), as_frame=wants_text_outcome(query)))
+        return None
+
+    def reject(self, error: UpgradeError, transport: asyncio.Transport) -> None:
+        """Answer a request that opens no WebSocket."""
+        self._host.refused(error)
+        transport.write(http_response(error.status, "text/plain; charset=utf-8", f"{error.detail}\n".encode()))
+
+    def outlast(self, transport: asyncio.Transport) -> None:
+        """A connection has ended, but not all that was sent is taken: drop it when its time is up."""
+        guest = Guest(self, LINGER_MS)
+        guest.dismissed(transport)
+        transport.set_protocol(cast("asyncio.Protocol", guest))
+
+
+def _check_files(transport: asyncio.Transport) -> None:
+    if files_are_short(transport):
+        raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
+
+
+def _refusal(request: UpgradeRequest, body: bytes, *, as_frame: bool) -> bytes:
+    if not as_frame:
+        return http_response(HTTPStatus.OK, "application/json; charset=utf-8", body)
+    farewell = server_frame(CLOSE, goodbye(POLICY_VIOLATION))
+    return accepting_response(request.key) + server_frame(TEXT, body) + farewell
+
+
+class Guest:
+    """A connection until its handshake is complete, and one that was refused until it ends.
+
+    An `asyncio.Protocol` in all but its base: event loops only call the methods, and with
+    a foreign base the class could not be compiled.
+    """
+
+    __slots__ = ("_discarded", "_guests", "_received", "_refused", "_slot", "_transport", "_within_ms")
+
+    def __init__(self, guests: Guests, within_ms: int) -> None:
+        self._guests = guests
+        self._within_ms = within_ms
+        self._received = b""
+        self._refused = False
+        self._discarded = 0
+        self._slot = 0
+        self._transport: asyncio.Transport | None = None
+
+    # From asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It was accepted."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._slot = self._guests.expect(self, self._within_ms)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """It has ended."""
+        self._transport = None
+        self._guests.forget(self, self._slot)
+
+    def eof_received(self) -> None:
+        """The client has ended its side: so does the transport then."""
+
+    def pause_writing(self) -> None:
+        """What was said is said, whether it is taken or not."""
+
+    def resume_writing(self) -> None:
+        """The same."""
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the request, or what a client sends that was refused."""
+        if self._transport is None:
+            return
+        if self._refused:
+            self._discard(len(data))
+            return
+        self._received += data
+        try:
+            found = split_request(self._received)
+            if found is None:
+                return
+            head, rest = found
+            request = parse_request(head)
+        except UpgradeError as error:
+            self._guests.reject(error, self._transport)
+            self._linger(self._transport)
+            return
+        connection = self._guests.receive(request, self._transport)
+        if connection is None:
+            self._linger(self._transport)
+            return
+        self._guests.forget(self, self._slot)
+        self._transport.set_protocol(cast("asyncio.Protocol", connection))
+        connection.opened(rest)
+
+    # Ending
+
+    def dismissed(self, transport: asyncio.Transport) -> None:
+        """Only what was sent on it has still to go."""
+        self._refused = True
+        self.connection_made(transport)
+
+    def drop(self) -> None:
+        """The time is up."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        self._refused, self._received = True, b""
+        end_sending(transport)
+        self._guests.forget(self, self._slot)
+        self._slot = self._guests.expect(self, LINGER_MS)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > MAX_DISCARDED_BYTES:
+            self.drop()

@@ -1,0 +1,43 @@
+"""Listens for WebSocket clients, on one address and for one gateway.
+
+What the protocol is, `adsum.wire.upgrade` and `adsum.wire.websocket` know.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from adsum.adapters.listener import serve
+from adsum.adapters.ws.connection import Host
+from adsum.adapters.ws.guests import Guests
+from adsum.domain.platforms import PlatformRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class WsOptions:
+    """`handshake_timeout_ms` until the request is complete; messages of at most `max_message_bytes`."""
+
+    handshake_timeout_ms: int = 10_000
+    max_message_bytes: int = 51_200
+    backlog: int = 4_096
+
+
+class WsServer:
+    """Listens on one address and feeds one gateway."""
+
+    def __init__(self, gateway: Host, platforms: PlatformRegistry, options: WsOptions) -> None:
+        self._guests = Guests(gateway, platforms, options.handshake_timeout_ms, options.max_message_bytes)
+        self._backlog = options.backlog
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Listen; returns the port, chosen if 0 was asked. Raises `OSError` if the address can't be had.
+
+        `shared`: other processes listen on it too, and the system spreads connections over all.
+        """
+        self._servers, chosen = await serve(self._guests.arrive, host, port, shared=shared, backlog=self._backlog)
+        return chosen
+
+    def stop_accepting(self) -> None:
+        """Listen no longer; connections stay."""
+        for server in self._servers:
+            server.close()
