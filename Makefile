@@ -39,7 +39,7 @@ setup: ## make .venv with the adsum command in it (PYTHON=python3.12 to choose)
 dev:
 	@scripts/setup.sh dev
 
-deps:
+deps: dev
 	@scripts/deps.sh test
 
 compiled: dev ## compile the hot modules into build/compiled, for `make bench` and for comparing (two minutes)

@@ -122,15 +122,13 @@ func askForAll(target *Target, count int) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := callContext(0)
-	defer cancel()
 	for first := 0; first < count; first += askedAtOnce {
 		end := min(first+askedAtOnce, count)
 		numbers := make([]int, 0, end-first)
 		for number := first; number < end; number++ {
 			numbers = append(numbers, number)
 		}
-		answer, err := channels.call(ctx, 0, "getUserStatus", getRequest(numbers))
+		answer, err := channels[0].call("getUserStatus", getRequest(numbers))
 		if err == nil {
 			err = allOnline(answer, end-first)
 		}

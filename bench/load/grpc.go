@@ -1,66 +1,28 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 )
 
-const (
-	userService   = "/openim.user.user/"
-	answerTimeout = 30 * time.Second
-
-	// An answer with 10,000 users has several hundred KB; the default limit is 4 MiB.
-	maxAnswerBytes = 64 << 20
-)
-
-// rawCodec passes messages that are encoded already.
-type rawCodec struct{}
-
-func (rawCodec) Name() string                        { return "proto" }
-func (rawCodec) Marshal(message any) ([]byte, error) { return *message.(*[]byte), nil }
-func (rawCodec) Unmarshal(data []byte, message any) error {
-	*message.(*[]byte) = append([]byte(nil), data...)
-	return nil
-}
+// answerTimeout is enough for the answer to the last call.
+const answerTimeout = 30 * time.Second
 
 // Channels are gRPC connections to the service; several, so that several workers get some.
-type Channels []*grpc.ClientConn
+type Channels []*Channel
 
 func (t *Target) channels(count int) (Channels, error) {
 	channels := make(Channels, count)
 	for index := range channels {
-		channel, err := grpc.NewClient(
-			"passthrough:///"+t.grpc,
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{}), grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
-		)
+		channel, err := openChannel(t.grpc, answerTimeout)
 		if err != nil {
 			return nil, err
 		}
 		channels[index] = channel
 	}
 	return channels, nil
-}
-
-// callContext is for calls within a time, which has to be enough for the answer to the last; it has
-// what OpenIM demands of every call.
-func callContext(limit time.Duration) (context.Context, context.CancelFunc) {
-	ctx := metadata.AppendToOutgoingContext(context.Background(), "operationid", "load")
-	return context.WithTimeout(ctx, limit+answerTimeout)
-}
-
-// call makes the number-th call and returns its answer.
-func (c Channels) call(ctx context.Context, number int, method string, request []byte) ([]byte, error) {
-	var answer []byte
-	err := c[number%len(c)].Invoke(ctx, userService+method, &request, &answer)
-	return answer, err
 }
 
 // A plan is which calls to make: next gives the number-th and false when there are no more; check
@@ -72,37 +34,27 @@ type plan struct {
 }
 
 // drive makes calls, so many in flight at once, for at most a time. It returns how many were made
-// and how long each took.
+// and how long each took: from before its request was written until its whole answer was read.
 func (c Channels) drive(work plan, inFlight int, limit time.Duration) (int, ms, error) {
 	var made atomic.Int64
 	var waiting sync.WaitGroup
-	// One context for all calls: a deadline each would be a good part of what a call costs here.
-	ctx, cancel := callContext(limit)
-	defer cancel()
 	deadline := time.Now().Add(limit)
-	times, failures := make([]ms, inFlight), make(chan error, inFlight)
-	for lane := range inFlight {
+	times, failures := make([]ms, len(c)), make(chan error, len(c))
+	for index, channel := range c {
+		lanes := inFlight / len(c)
+		if index < inFlight%len(c) {
+			lanes++
+		}
+		more := func() bool { return time.Now().Before(deadline) && len(failures) == 0 }
 		waiting.Add(1)
 		go func() {
 			defer waiting.Done()
-			for start := time.Now(); start.Before(deadline) && len(failures) == 0; {
-				number := int(made.Add(1)) - 1
-				request, more := work.next(number)
-				if !more {
-					made.Add(-1)
-					return
-				}
-				answer, err := c.call(ctx, lane, work.method, request)
-				if err == nil && work.check != nil {
-					err = work.check(number, answer)
-				}
-				if err != nil {
-					failures <- fmt.Errorf("%s, call %d: %w", work.method, number, err)
-					return
-				}
-				now := time.Now()
-				times[lane].add(now.Sub(start))
-				start = now
+			err := channel.within(limit + answerTimeout)
+			if err == nil {
+				times[index], err = channel.drive(work, lanes, &made, more)
+			}
+			if err != nil {
+				failures <- fmt.Errorf("%s: %w", work.method, err)
 			}
 		}()
 	}
@@ -111,8 +63,53 @@ func (c Channels) drive(work plan, inFlight int, limit time.Duration) (int, ms, 
 		return 0, nil, <-failures
 	}
 	var all ms
-	for _, lane := range times {
-		all = append(all, lane...)
+	for _, some := range times {
+		all = append(all, some...)
 	}
-	return int(made.Load()), all, nil
+	return len(all), all, nil
+}
+
+// drive makes calls on one channel, each after another was answered, as long as there are more; taken
+// counts those of all channels.
+func (c *Channel) drive(work plan, lanes int, taken *atomic.Int64, more func() bool) (ms, error) {
+	var times ms
+	underWay := 0
+	again := func(call *Call) error {
+		if !more() {
+			return nil
+		}
+		call.number = int(taken.Add(1)) - 1
+		request, found := work.next(call.number)
+		if !found {
+			return nil
+		}
+		underWay++
+		return c.begin(call, work.method, request)
+	}
+	for range lanes {
+		if err := again(&Call{start: time.Now()}); err != nil {
+			return nil, err
+		}
+	}
+	for underWay > 0 {
+		call, err := c.next()
+		if err != nil {
+			return nil, err
+		}
+		underWay--
+		answer, err := call.answer()
+		if err == nil && work.check != nil {
+			err = work.check(call.number, answer)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("call %d: %w", call.number, err)
+		}
+		now := time.Now()
+		times.add(now.Sub(call.start))
+		call.start = now
+		if err = again(call); err != nil {
+			return nil, err
+		}
+	}
+	return times, nil
 }

@@ -27,7 +27,7 @@ func list(target *Target, arguments []string) (*Result, error) {
 	cost := target.processes.begin()
 	for range walks {
 		start := target.processes.begin()
-		shown, pages, err := walk(channels)
+		shown, pages, err := walk(channels[0])
 		if err != nil {
 			return nil, err
 		}
@@ -48,13 +48,14 @@ func list(target *Target, arguments []string) (*Result, error) {
 }
 
 // walk is everybody shown as online, and the number of pages.
-func walk(channels Channels) (map[string]bool, int, error) {
+func walk(channel *Channel) (map[string]bool, int, error) {
 	shown := map[string]bool{}
-	ctx, cancel := callContext(walkLimit)
-	defer cancel()
+	if err := channel.within(walkLimit); err != nil {
+		return nil, 0, err
+	}
 	cursor := uint64(0)
 	for pages := 1; ; pages++ {
-		answer, err := channels.call(ctx, 0, "getAllOnlineUsers", appendVarint(nil, 1, cursor))
+		answer, err := channel.call("getAllOnlineUsers", appendVarint(nil, 1, cursor))
 		if err != nil {
 			return nil, 0, fmt.Errorf("page %d: %w", pages, err)
 		}

@@ -19,6 +19,7 @@ PATHS = sorted({path for pattern in PATTERNS for path in SOURCE.glob(pattern)})
 modules = pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(SOURCE)))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -27,12 +28,13 @@ def test_each_pattern_names_a_module(pattern: str) -> None:
 
 
 @modules
-def test_nothing_is_awaited_in_finally(path: Path) -> None:
-    """Compiled, it would leave the exception that is passing by as the current one, for whatever runs next."""
+def test_nothing_waits_while_an_exception_is_handled(path: Path) -> None:
+    """Compiled, it would leave that exception as the current one, for whatever runs next."""
     for function in _functions(path):
         for attempt in _attempts(function):
-            inside = [node for statement in attempt.finalbody for node in ast.walk(statement)]
-            assert not any(isinstance(node, ast.Await) for node in inside), f"{function.name}: await in finally"
+            handling = [*attempt.finalbody, *(statement for clause in attempt.handlers for statement in clause.body)]
+            inside = [node for statement in handling for node in ast.walk(statement)]
+            assert not any(isinstance(node, WAITS) for node in inside), f"{function.name}: a wait in except or finally"
 
 
 @modules

@@ -28,10 +28,22 @@ async def forever(what: str, step: Callable[[], Awaitable[None]], pause_s: float
     """
     calm = Calm(log, what)
     while True:
+        failure: Exception | None = None
         try:
             await step()
+        except asyncio.CancelledError:
+            if _is_told_to_end():
+                raise
+            failure = RuntimeError("what it waited for was cancelled")
         except Exception as error:  # noqa: BLE001 - logged
-            calm.failed(error)
-            await asyncio.sleep(pause_s)
-        else:
+            failure = error
+        if failure is None:
             calm.passed()
+        else:
+            calm.failed(failure)
+            await asyncio.sleep(pause_s)
+
+
+def _is_told_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

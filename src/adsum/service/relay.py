@@ -124,6 +124,7 @@ class Relay:
                 whole = True
             except Exception as error:  # noqa: BLE001 - logged
                 self._calm.failed(error)
+            if not whole:
                 await asyncio.sleep(RETRY_S)
 
     def _arrived(self, entry: FeedEntry) -> None:

@@ -54,18 +54,16 @@ class _Heard:
 class _Fetch:
     """A reading of users under way that the table is to be taught.
 
-    `known` are those who were in the table when it began, `wanted` those who are to be given
-    room, and `heard` is the last entry of the feed from before. `taught` are the users of
-    either kind.
+    `known` are those who were in the table when it began, `wanted` others who are to be given
+    room, and `heard` is the last entry of the feed from before.
     """
 
-    __slots__ = ("heard", "known", "taught", "user_ids", "waiting", "wanted")
+    __slots__ = ("heard", "known", "user_ids", "waiting", "wanted")
 
     def __init__(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str], heard: _Heard) -> None:
         self.user_ids = user_ids
         self.known = known
         self.wanted = wanted
-        self.taught = known.keys() | wanted
         self.heard = heard
         self.waiting: list[_Outcome] = []
 
@@ -87,7 +85,7 @@ class States:
         self.table = KnownTable(store.partitions, max_hot)
         self.news: Callable[[str], None] = _unheard
         self.fetches: dict[str, _Fetch] = {}
-        """By user, the newest reading under way that teaches of it, unless what was known before is no longer true."""
+        """By user, the newest reading under way with a version, unless what was known before is no longer true."""
         self._store = store
         self._feed = feed
         self._meter = meter
@@ -240,22 +238,33 @@ class States:
 
         The table is taught of those whom it has, or is to have.
         """
-        users = self.table.users
-        known = {user_id: users[user_id] for user_id in users.keys() & user_ids}
-        # Who is being read gets this reading as the newest one, also if that they were noted is forgotten by now.
-        return await self._fetch(user_ids, known, self.table.note(user_ids) | self.fetches.keys() & user_ids)
+        wanted = self.table.note(user_ids) | self._being_taught(user_ids)
+        return await self._fetch(user_ids, self._of_table(user_ids), wanted)
 
     async def _fetch(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str]) -> list[int]:
-        if not known and not wanted:
-            masks = await self._store.masks(user_ids)
-            if self._strange(user_ids):
-                return masks
-            # What memory knows by now may be from before this answer, which must not be taken back: so it reads too.
-            return await self.fetch(user_ids)
+        if known or wanted:
+            return await self._read_to_teach(user_ids, known, wanted)
+        masks = await self._store.masks(user_ids)
+        if self._strange(user_ids):
+            return masks
+        # What memory knows by now may be from before this answer, which must not be taken back: so it reads too.
+        # They have asked once, whatever came between, and nobody gets room by that.
+        return await self._read_to_teach(user_ids, self._of_table(user_ids), self._being_taught(user_ids))
+
+    async def _read_to_teach(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str]) -> list[int]:
         with self._fetching(user_ids, known, wanted) as fetch:
             readings = await self._store.read(user_ids)
             self._teach(fetch, dict(zip(user_ids, readings, strict=True)))
         return [mask for mask, _ in readings]
+
+    def _of_table(self, user_ids: Sequence[str]) -> dict[str, Known]:
+        users = self.table.users
+        return {user_id: users[user_id] for user_id in users.keys() & user_ids}
+
+    def _being_taught(self, user_ids: Sequence[str]) -> set[str]:
+        """Those whom a reading under way gives room: a newer reading has to, in its place."""
+        fetches = self.fetches
+        return {user_id for user_id in fetches.keys() & user_ids if user_id in fetches[user_id].wanted}
 
     def _strange(self, user_ids: Sequence[str]) -> bool:
         """Whether nothing is known of any of them, nor being read to be known."""
@@ -303,7 +312,8 @@ class States:
     def _fetching(self, user_ids: Sequence[str], known: dict[str, Known], wanted: set[str]) -> Iterator[_Fetch]:
         """A reading of users, from before the store is asked until they are taught; then those who joined go on."""
         fetch = _Fetch(user_ids, known, wanted, self._heard)
-        self.fetches.update(dict.fromkeys(fetch.taught, fetch))
+        # Also those of whom it is not to teach: another reading may, and must not take back what this one tells.
+        self.fetches.update(dict.fromkeys(user_ids, fetch))
         failure: StoreError | None = None
         try:
             yield fetch
@@ -311,7 +321,7 @@ class States:
             failure = error
             raise
         finally:
-            for user_id in fetch.taught:
+            for user_id in user_ids:
                 if self.fetches.get(user_id) is fetch:
                     del self.fetches[user_id]
             for done in fetch.waiting:

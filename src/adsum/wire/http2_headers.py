@@ -25,6 +25,9 @@ MAX_REMEMBERED_BYTES = 1_024
 MAX_TOLD = 256
 """Fields that shapes have in common, for all connections; the shapes that are remembered keep more."""
 
+MAX_TOLD_BYTES = 256
+"""Of the value of such a field."""
+
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _NEEDED = frozenset((b":method", b":scheme", b":path"))
 _OF_CONNECTIONS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
@@ -128,7 +131,7 @@ class OpenBlock:
 def tell(name: bytes, value: bytes) -> Field | None:
     """What a field is in a shape: itself if it is a telling one; one with a value that may not be is no field."""
     if name in TELLING:
-        return _telling(name, value)
+        return (_telling if len(value) <= MAX_TOLD_BYTES else _telling.__wrapped__)(name, value)
     return None if value.isalnum() or not _bad_value(value) else _MALFORMED
 
 

@@ -120,9 +120,10 @@ class Messages:
         end = message_end(self._data, self._limit)
         if end > len(self._data):
             return None
-        message = bytes(self._data[:end])
+        message = read_message(bytes(self._data[:end]), self._limit, gzip=self._gzip)
+        # Only then: of one that is no message nobody hears that it was taken.
         del self._data[:end]
-        return read_message(message, self._limit, gzip=self._gzip)
+        return message
 
 
 def message_end(data: bytes | bytearray, limit: int) -> int:

@@ -284,6 +284,33 @@ async def test_a_first_answer_that_comes_late_is_not_taken_back(desk: Desk) -> N
     assert await desk.ask("u") == [IOS]
 
 
+async def test_an_answer_beside_one_that_teaches_is_not_taken_back(desk: Desk) -> None:
+    """Where one of two users read together is to be known, and the other is asked for again meanwhile."""
+    await desk.note("again")
+    held = desk.store.hold("read")
+    first = desk.asking("again", "u")
+    await held.arrived.wait()
+    second = desk.asking("u")
+    await turns()
+    desk.store.feed_held = True
+    await desk.set(IOS, "u")
+    held.answer()
+    assert await first == [0, IOS]
+    assert await second == [IOS]
+    assert await desk.ask("u") == [IOS]
+
+
+async def test_a_first_question_that_is_read_twice_gives_nobody_room(desk: Desk) -> None:
+    """Because memory got to know one of its users meanwhile: the others were asked for once."""
+    held = desk.store.hold("read")
+    first = desk.asking("u", "v", "w")
+    await held.arrived.wait()
+    await desk.ask("u")
+    held.answer()
+    assert await first == [0, 0, 0]
+    assert [user.user_id for user in desk.states.table.hot()] == ["u"]
+
+
 async def test_a_later_reading_is_the_newest_though_it_is_forgotten_who_was_noted(desk: Desk) -> None:
     """In doubt, one asked for before reads again: memory then takes nothing back of what that has told."""
     await desk.note("u")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adsum.adapters.redis.codec import read_message
-from adsum.adapters.redis.link import Link
+from adsum.adapters.redis.link import Command, Link
 from adsum.adapters.redis.scripts import keys_of
 from adsum.adapters.redis.server import Server
 from adsum.adapters.redis.servers import Servers
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 PING_S = 5.0
 RETRY_S = 0.2
 CHANNEL = 6
+
+PROBE = "return 1"
+"""A script that does nothing."""
 
 Past = tuple[bytes, ...]
 """What tells one server, and one history of its data, from another."""
@@ -45,7 +48,7 @@ class FeedReader:
         self._sessions = 0
         self._subscribed = False
         self.on_one_server = False
-        """Whether a server has all partitions and is no cluster: a script may be for several of them then."""
+        """Whether a server has all partitions, and takes scripts for several of them."""
 
     @property
     def session(self) -> int:
@@ -101,13 +104,14 @@ class FeedReader:
             by_server.setdefault(places[partition], []).append(channel)
         links: list[Link] = []
         pasts: dict[int, Past] = {}
-        clustered = False
+        may_share = False
         try:
             for server, channels in by_server.items():
                 link = await server.listen(self._heard)
                 links.append(link)
-                past, is_cluster = await _nature_of(link)
-                clustered = clustered or is_cluster
+                past = await _past_of(link)
+                # Only now: a connection that has subscribed takes no other commands.
+                may_share = len(by_server) == 1 and await self._takes_all(link)
                 # One at a time: on a cluster, the channels of one command must share a slot.
                 await link.must(*(("SSUBSCRIBE", channel) for channel in channels))
                 pasts.update(dict.fromkeys((self._channels[channel] for channel in channels), past))
@@ -115,10 +119,17 @@ class FeedReader:
             await _close(links)
             raise
         self._compare(pasts)
-        self.on_one_server = len(links) == 1 and not clustered
+        self.on_one_server = may_share
         self._sessions += 1
         self._subscribed = True
         return links
+
+    async def _takes_all(self, link: Link) -> bool:
+        # It is tried, because behind a proxy a cluster may look like one server.
+        load: Command = ("SCRIPT", "LOAD", PROBE)
+        sha, *_ = await link.must(load)
+        (answer,) = await link.run([("EVALSHA", sha, len(self._channels), *self._channels)])
+        return bool(answer == 1)
 
     def _compare(self, pasts: dict[int, Past]) -> None:
         before, self._pasts = self._pasts, pasts
@@ -162,14 +173,11 @@ class FeedReader:
                 log.exception("an entry of the feed could not be taken over")
 
 
-async def _nature_of(link: Link) -> tuple[Past, bool]:
-    """The process and the data's history, and whether it is of a cluster.
-
-    A new history begins when a replica takes over or copies another's data.
-    """
-    (text,) = await link.must(("INFO", "server", "replication", "cluster"))
+async def _past_of(link: Link) -> Past:
+    """The process, and the data's history: a new one begins when a replica takes over or copies another's data."""
+    (text,) = await link.must(("INFO", "server", "replication"))
     fields = dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
-    return (fields[b"run_id"], fields[b"master_replid"]), fields[b"cluster_enabled"] != b"0"
+    return fields[b"run_id"], fields[b"master_replid"]
 
 
 async def _close(links: list[Link]) -> None:

@@ -87,8 +87,12 @@ class Server:
                 raise StoreError(self._failure)
             self._connecting = asyncio.create_task(self._connect(), name=f"connecting to {self.name}")
             self._connecting.add_done_callback(_seen)
-        # One caller's giving up is no reason for the others to fail.
-        return await asyncio.shield(self._connecting)
+        # One caller's giving up is no reason for the others to fail, nor is the server's end one to cancel them.
+        connecting = self._connecting
+        await asyncio.wait((connecting,))
+        if connecting.cancelled():
+            raise StoreError(f"{self.name}: no longer a server of the store")
+        return connecting.result()
 
     async def listen(self, heard: Callable[[list[Any]], None]) -> Link:
         """A further connection, for subscribing; the caller closes it.

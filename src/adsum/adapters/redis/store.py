@@ -7,9 +7,9 @@ renewal is one trip with a small call for each partition, whatever the number of
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -26,9 +26,9 @@ from adsum.adapters.redis.scripts import script
 from adsum.adapters.redis.server import LinkOptions
 from adsum.adapters.redis.servers import servers_of
 from adsum.adapters.redis.sweeps import Sweeps
-from adsum.adapters.redis.trips import Call, Lookup, Trips
+from adsum.adapters.redis.trips import Call, Lookup, Trips, as_ours
 from adsum.adapters.redis.url import StoreUrl
-from adsum.adapters.redis.writecalls import WriteCalls
+from adsum.adapters.redis.writecalls import SharedCall, WriteCalls
 from adsum.adapters.redis.writes import Parts, SharedWrites
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError, StoreError
@@ -97,7 +97,7 @@ class RedisStore:
         )
         self._reads = SharedReads(self._read)
         self._looks = SharedReads(self._look)
-        self._writes = SharedWrites(self._write_timed, self._place)
+        self._writes = SharedWrites(self._write_timed, self._place, 2 if url.cluster else 1)
 
     @property
     def partitions(self) -> int:
@@ -156,13 +156,10 @@ class RedisStore:
         parts: dict[int, list[HoldState]] = {}
         for state in batch.states:
             parts.setdefault(self._place(state.user_id), []).append(state)
-        calls = self._write_calls.holds(batch, parts)
-        answers = await self._trips.run([call for _, call in calls])
-        told_ms = {
-            p: at_ms
-            for (share, _), each in zip(calls, answers, strict=True)
-            for p, at_ms in zip(share, each, strict=True)
-        }
+        told_ms = await self._write(self._write_calls.holds(batch, parts))
+        for outcome in told_ms.values():
+            if isinstance(outcome, StoreError):
+                raise outcome
         return {
             state.user_id: told_ms[p]
             for p, states in parts.items()
@@ -278,12 +275,17 @@ class RedisStore:
         await self._servers.close()
 
     async def _write_timed(self, op_id: str, parts: Parts) -> dict[int, StoreError]:
-        calls = self._write_calls.timed(op_id, parts)
+        outcomes = await self._write(self._write_calls.timed(op_id, parts))
+        return {p: outcome for p, outcome in outcomes.items() if isinstance(outcome, StoreError)}
+
+    async def _write(self, calls: Sequence[SharedCall]) -> dict[int, Any]:
+        """What each partition answered, or the `StoreError` with which writing to it failed."""
         answers = await self._trips.ask([call for _, call in calls])
-        failures = [
-            (share, answer) for (share, _), answer in zip(calls, answers, strict=True) if isinstance(answer, StoreError)
-        ]
-        return {p: failure for share, failure in failures for p in share}
+        return {
+            p: as_ours(outcome)
+            for (share, _), answer in zip(calls, answers, strict=True)
+            for p, outcome in zip(share, repeat(answer) if isinstance(answer, StoreError) else answer, strict=False)
+        }
 
     async def _read(self, user_ids: Sequence[str]) -> list[Reading]:
         asked = _Asked(user_ids, self._count)
@@ -331,10 +333,10 @@ class _Asked:
 
     def in_order(self, answers: Iterable[Iterable[T]]) -> list[T]:
         """The answers of each group, for the users as they were asked for."""
-        found: dict[int, Iterator[T]] = {}
+        groups: dict[int, list[Iterable[T]]] = defaultdict(list)
         for (partition, _), answer in zip(self.groups, answers, strict=True):
-            before = found.get(partition)
-            found[partition] = iter(answer) if before is None else chain(before, answer)
+            groups[partition].append(answer)
+        found = {p: iter(each[0]) if len(each) == 1 else chain.from_iterable(each) for p, each in groups.items()}
         return list(map(next, map(found.__getitem__, self._places)))
 
 

@@ -86,7 +86,7 @@ class Trips:
                         await self._servers.refresh()
                 if failed:
                     await self._run(calls, failed, answers)
-        return [_as_ours(answer) if isinstance(answer, Exception) else answer for answer in answers]
+        return list(map(as_ours, answers))
 
     async def _ask_at_once(self, calls: Sequence[Call | Lookup]) -> list[Any] | None:
         """The answers of the one connection that leads to all partitions, None if there is no such now.
@@ -175,9 +175,10 @@ def _is_to_go_again(answer: object) -> bool:
     return _may_be_elsewhere(answer) or _is_refused(answer, "NOSCRIPT")
 
 
-def _as_ours(error: Exception) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    if _is_refused(error, "LEASELOST"):
+def as_ours(answer: Any) -> Any:  # noqa: ANN401 - as Redis answers
+    """An answer, and for one that is refused the `StoreError` that says so."""
+    if not isinstance(answer, Refused):
+        return answer
+    if _is_refused(answer, "LEASELOST"):
         return LeaseLost("the lease of this holder has ended")
-    return StoreError(f"the store refused: {str(error)[:MAX_TEXT]}")
+    return StoreError(f"the store refused: {str(answer)[:MAX_TEXT]}")

@@ -1,10 +1,10 @@
 """Callers who write at the same moment share one trip.
 
 A script call costs as much as several users in it, and so does each partition in it: so what
-comes while a trip is under way waits, and goes together.
+comes while enough is under way waits, and goes together.
 
 Invariants:
-- writes of a user reach the store in the order in which they were asked for;
+- of a user's writes, a later one is not sent before an earlier one, and goes along with it or after it;
 - a caller hears the outcome of the partitions they wrote to, whatever became of others.
 """
 
@@ -25,11 +25,16 @@ MAX_EDITS = 10_000
 
 
 class SharedWrites:
-    """Gathers what is written in one turn of the event loop, or while a trip is under way."""
+    """Gathers what is written in one turn of the event loop, or while enough is under way.
 
-    def __init__(self, send: Send, place: Callable[[str], int]) -> None:
+    That is one trip where one server has all. Of several, one that hangs would hold up what is for
+    the others: it has one trip at a time to find out whether it still does, so there are two.
+    """
+
+    def __init__(self, send: Send, place: Callable[[str], int], max_trips: int) -> None:
         self._send = send
         self._place = place
+        self._max_trips = max_trips
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: _Gathering | None = None
         self._trips: set[asyncio.Task[None]] = set()
@@ -58,7 +63,7 @@ class SharedWrites:
         await asyncio.gather(*self._trips, return_exceptions=True)
 
     def _go(self) -> None:
-        if self._gathering is not None and not self._trips:
+        if self._gathering is not None and len(self._trips) < self._max_trips:
             self._start()
 
     def _start(self) -> None:

@@ -213,11 +213,6 @@ class Calls:
     # Streaming calls
 
     def _begin_streaming(self, stream: Stream[Called], method: Streaming) -> None:
-        def taken(size: int) -> None:
-            self.kept(-size)
-            self.http.give_back(stream, size)
-            self._flush_soon()
-
         if self._streaming >= self._desk.limits.max_streaming_calls:
             self.finish(stream, RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many streams on this connection"))
             return
@@ -226,6 +221,14 @@ class Calls:
         except RpcRefused as refused:
             self.finish(stream, refused)
             return
+
+        def taken(size: int) -> None:
+            if call.requests is None:
+                return  # The call has ended, and with it all was given back; its task only does not know yet.
+            self.kept(-size)
+            self.http.give_back(stream, size)
+            self._flush_soon()
+
         stream.gives_back = True
         call.requests = Requests(rpc.Messages(STREAM_MESSAGE_BYTES, gzip=stream.head.gzip), taken)
         call.requests.feed(b"", ended=stream.ended)

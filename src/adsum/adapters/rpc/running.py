@@ -30,7 +30,7 @@ class Running:
     `asyncio.timeout` does. What does is awaited as a task of its own (`in_task`).
     """
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_outcome", "_stream", "_waits_for")
+    __slots__ = ("_cancelled", "_coroutine", "_ended", "_outcome", "_stream", "_to_throw", "_waits_for")
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class Running:
         self._coroutine = coroutine
         self._outcome = outcome
         self._stream = stream
-        self._cancelled = False
+        self._cancelled = self._to_throw = False
         self._ended: asyncio.Future[None] | None = None
         self._waits_for: asyncio.Future[Any] | None = None
         self._wait(waits_for)
 
     def cancel(self) -> None:
         """Have `CancelledError` raised where it waits; nobody is told of its end then."""
-        if self._waits_for is None or not self._waits_for.cancel():
-            self._cancelled = True
+        self._cancelled = True
+        self._to_throw = self._waits_for is None or not self._waits_for.cancel()
 
     def ended(self) -> "asyncio.Future[None]":
         """Tells its end, for one who asks before that."""
@@ -69,8 +69,8 @@ class Running:
 
     def _go_on(self, _done: object) -> None:
         try:
-            if self._cancelled:
-                self._cancelled = False
+            if self._to_throw:
+                self._to_throw = False
                 waits_for = self._coroutine.throw(asyncio.CancelledError())
             else:
                 waits_for = self._coroutine.send(None)
@@ -79,6 +79,8 @@ class Running:
             self._outcome.answered(self._stream, done.value)
         except asyncio.CancelledError:
             self._end()
+            if not self._cancelled:
+                self._outcome.failed(self._stream, RuntimeError("what a call waited for was cancelled"))
         except Exception as error:  # noqa: BLE001 - the last line of defence
             self._end()
             self._outcome.failed(self._stream, error)

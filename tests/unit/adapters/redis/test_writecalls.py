@@ -5,10 +5,10 @@ import pytest
 from adsum.adapters.redis.store import RedisStore
 from adsum.adapters.redis.writecalls import USERS_A_CALL
 from adsum.core.partition import partition_of
-from adsum.domain.errors import LeaseLost
+from adsum.domain.errors import LeaseLost, StoreError
 from adsum.domain.presence import FeedEntry, TimedEdit
 from tests.support.redis import RedisServer, eventually, redis_server
-from tests.support.world import IOS, hold_batch
+from tests.support.world import ANDROID, IOS, hold_batch
 from tests.unit.adapters.redis.conftest import OpenStore
 
 PARTITIONS = 4
@@ -65,6 +65,36 @@ async def test_a_server_in_cluster_mode_gets_a_call_for_each_partition(open_stor
         store = await open_store(redis.url, partitions=PARTITIONS)
         await set_online(store, USERS)
         assert (await store.census()).online == len(USERS)
+
+
+async def test_what_fails_in_one_partition_is_no_other_ones_loss(open_store: OpenStore) -> None:
+    """Written, told of, and answered."""
+    async with redis_server() as redis:
+        store = await open_store(redis.url, partitions=PARTITIONS)
+        await store.grant("a", 60_000)
+        heard: list[FeedEntry] = []
+        store.follow(heard.append)
+        broken, *others = (
+            USERS[0],
+            *(user for user in USERS if partition_of(user, PARTITIONS) != partition_of(USERS[0], PARTITIONS)),
+        )
+        key = f"adsum:{{{partition_of(broken, PARTITIONS)}}}:users"
+        await redis.run("SET", key, "no hash")
+
+        async def all_heard() -> bool:
+            return {change.user_id for entry in heard for change in entry.changes} == set(others)
+
+        for write in (
+            lambda: store.write_holds(hold_batch("a", 1, dict.fromkeys(USERS, IOS))),
+            lambda: store.write_timed("op", [TimedEdit(user, ANDROID, 0) for user in USERS]),
+        ):
+            with pytest.raises(StoreError, match="WRONGTYPE"):
+                await write()
+            await eventually(all_heard)
+            heard.clear()
+        await redis.run("DEL", key)
+        await store.write_holds(hold_batch("a", 1, dict.fromkeys(USERS, IOS)))
+        assert (await store.read([broken]))[0].mask == IOS
 
 
 async def is_whole(redis: RedisServer) -> bool:

@@ -19,10 +19,10 @@ def edit(user_id: str, online: int = 2) -> TimedEdit:
 class Trips:
     """What was sent; each trip ends when it is told to. Users live in the partition of their ID's last digit."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_trips: int = 1) -> None:
         self.sent: list[tuple[str, dict[int, dict[str, TimedEdit]]]] = []
         self.ends: list[asyncio.Future[Mapping[int, StoreError]]] = []
-        self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]))
+        self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]), max_trips)
 
     async def _send(self, op_id: str, parts: Parts) -> Mapping[int, StoreError]:
         self.sent.append((op_id, {partition: dict(edits) for partition, edits in parts.items()}))
@@ -69,6 +69,19 @@ async def test_while_a_trip_is_under_way_writes_gather(trips: Trips) -> None:
     assert list(trips.sent[1][1][1]) == [f"{number}1" for number in range(1, 10)]
     trips.ends[1].set_result({})
     await asyncio.gather(*callers)
+
+
+async def test_where_two_trips_may_be_under_way_one_that_hangs_holds_nobody_up() -> None:
+    trips = Trips(max_trips=2)
+    hangs = trips.write("a", "x1")
+    await turns()
+    for number in range(1, 4):
+        good = trips.write("b", "y2")
+        await turns()
+        trips.ends[number].set_result({})
+        await good
+    trips.ends[0].set_result({})
+    await hangs
 
 
 async def test_each_hears_of_their_own_partitions(trips: Trips) -> None:

@@ -480,6 +480,25 @@ async def test_requests_of_a_stream_wait_as_they_came(port: int, server: RpcServ
     assert server._desk.kept_bytes == 0
 
 
+@pytest.mark.parametrize("method", ["health.v1.Health/Watch", "reflection.v1.ServerReflection/ServerReflectionInfo"])
+@pytest.mark.parametrize("ending", ["is taken back", "is no message"])
+async def test_what_a_stream_kept_is_given_back_once(port: int, server: RpcServer, method: str, ending: str) -> None:
+    """Also where its request came, and it was ended, before its task began, or where the request is none."""
+    raw = await Raw.connect(port)
+    (of_raw,) = await connections(server)
+    asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", f"/grpc.{method}".encode()))
+    message = write_message(bytes(100))
+    of_raw.data_received(
+        h2.frame(h2.HEADERS, h2.END_HEADERS, 1, encode((*asked, (b"content-type", b"application/grpc"))))
+        + h2.frame(h2.DATA, 0, 1, message if ending == "is taken back" else b"\2" + message[1:])
+        + (h2.frame(h2.RST_STREAM, 0, 1, bytes(4)) if ending == "is taken back" else b"")
+    )
+    await until(lambda: not of_raw._sender.streams)
+    await turns()
+    assert (server._desk.kept_bytes, of_raw.kept_bytes) == (0, 0)
+    raw.writer.close()
+
+
 async def test_half_a_request_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor beyond its deadline, which runs from its beginning."""
     raw = await Raw.connect(port)

@@ -94,6 +94,19 @@ async def test_a_cancelled_one_is_told_so_where_it_waits_and_nobody_else(told: T
     assert not told.errors
 
 
+async def test_one_that_somebody_else_cancels_has_failed(told: Told) -> None:
+    """Its caller still waits."""
+    waited = asyncio.get_running_loop().create_future()
+
+    async def call() -> bytes:
+        return bytes(await waited)
+
+    ended = run(call(), told).ended()
+    waited.cancel()
+    await asyncio.wait_for(ended, 10)
+    assert [type(error) for error in told.errors] == [RuntimeError]
+
+
 async def test_one_that_outlives_being_cancelled_is_answered(told: Told) -> None:
     never = asyncio.get_running_loop().create_future()
 

@@ -236,6 +236,24 @@ local function publish()
   redis.call('SPUBLISH', KEYS[CHANNEL], table.concat(heads, ' ') .. '\n' .. table.concat(bodies))
 end
 
+-- Does this in each partition, told where its keys begin and which one it is, and publishes what was
+-- written. Returns what each answers: one that fails is no other's loss. If all fail so does the call.
+local function in_each_partition(work)
+  local answers, failure, done = {}, nil, false
+  for at = 0, #KEYS - 1, KEYS_A_PARTITION do
+    local went_well, answer = pcall(work, at, at / KEYS_A_PARTITION)
+    if went_well then
+      done = true
+    else
+      answer = type(answer) == 'table' and answer or redis.error_reply('ERR ' .. answer)
+      failure = answer
+    end
+    answers[#answers + 1] = answer
+  end
+  publish()
+  return done and answers or failure
+end
+
 -- The same for the one partition of a sweep, which nobody caused.
 local function write_swept(partition, users, taken, op_id, history)
   write(0, partition, users, cmsgpack.pack(users), NO_CAUSES, taken, op_id, history)

@@ -6,7 +6,7 @@
 --         ms after which it was or 0, unix ms at which it was or 0), ended tokens (as the feed has them)
 -- Errs with LEASELOST if the holder has no lease in one of them; then nothing is written in any.
 -- Ignores a sequence number that is not above the lane's last. Returns for each partition the
--- unix ms at which logins are told, 0 if there are none.
+-- unix ms at which logins are told, 0 if there are none, or what failed there.
 
 local now, holders = now_ms(), {}
 for at = 0, #KEYS - 1, KEYS_A_PARTITION do
@@ -46,12 +46,11 @@ local function to_tell(logins, told_ms, holder, users, records)
   return told
 end
 
-local answers, taken = {}, {}
-for at = 0, #KEYS - 1, KEYS_A_PARTITION do
-  local first, holder = 6 + 4 * at / KEYS_A_PARTITION, holders[at]
+local taken = {}
+return in_each_partition(function(at, nth)
+  local first, holder = 6 + 4 * nth, holders[at]
   local lane, told_ms = holder .. ':' .. ARGV[2], 0
   if tonumber(ARGV[3]) > tonumber(redis.call('HGET', KEYS[at + LANES], lane) or 0) then
-    redis.call('HSET', KEYS[at + LANES], lane, ARGV[3])
     local users, states = cmsgpack.unpack(ARGV[first + 1]), cmsgpack.unpack(ARGV[first + 3])
     local masks, logins, ended = states[1], states[2], states[3]
     local records, told = records_of(at, users), nil
@@ -61,8 +60,8 @@ for at = 0, #KEYS - 1, KEYS_A_PARTITION do
       told = to_tell(logins, told_ms, holder, users, records)
     end
     write(at, ARGV[first], users, ARGV[first + 1], ARGV[first + 2], taken, ARGV[4], ARGV[5], told, ended)
+    -- Last, so that what failed half way is done whole when it comes again.
+    redis.call('HSET', KEYS[at + LANES], lane, ARGV[3])
   end
-  answers[#answers + 1] = told_ms
-end
-publish()
-return answers
+  return told_ms
+end)

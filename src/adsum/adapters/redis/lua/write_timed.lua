@@ -3,6 +3,7 @@
 --       then for each partition, in the order of its keys: its number, masks (of all users, or packed
 --         of each), user IDs (packed, each once), causes (packed, as the feed has them); masks are
 --         "<online low> <online high> <offline low> <offline high>"
+-- Returns 1 for each partition, or what failed there.
 
 -- What such masks do to such a record: the step, and what the user's deadlines that go and
 -- come begin with. Remembered, because most edits of a call are alike.
@@ -29,8 +30,8 @@ end
 local deadline = string.format('%.0f', now_ms() + tonumber(ARGV[3]))
 
 local taken, gone, set = {}, {}, {}
-for at = 0, #KEYS - 1, KEYS_A_PARTITION do
-  local first = 4 + 4 * at / KEYS_A_PARTITION
+return in_each_partition(function(at, nth)
+  local first = 4 + 4 * nth
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
   local records, going, coming = records_of(at, users), 0, 0
@@ -49,6 +50,5 @@ for at = 0, #KEYS - 1, KEYS_A_PARTITION do
   call_all('ZREM', KEYS[at + DEADLINES], gone, going)
   call_all('ZADD', KEYS[at + DEADLINES], set, coming)
   write(at, ARGV[first], users, ARGV[first + 2], ARGV[first + 3], taken, ARGV[1], ARGV[2])
-end
-publish()
-return 1
+  return 1
+end)
