@@ -7,7 +7,7 @@ import (
 )
 
 // Many more than there are calls in flight, so that a user's next change never overtakes the last.
-const setOneUsers = 32_768
+const setOneUsers = 8_192
 
 func userID(number int) string { return fmt.Sprintf("user-%d", number) }
 

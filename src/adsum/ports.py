@@ -34,7 +34,8 @@ class Clock(Protocol):
 class Store(Protocol):
     """Who holds which platforms, and the feed of changes. Any engine passes `tests/contract`.
 
-    Every coroutine raises `StoreError` when the store fails or does not answer in time.
+    Every coroutine raises `StoreError` when the store fails or does not answer in time. No user ID
+    that it is given is empty.
     """
 
     @property

@@ -37,7 +37,7 @@ async def test_reading_keeps_order_and_duplicates(store: Store) -> None:
     """Answers come in the order asked, once for each time asked, offline and unknown users included."""
     await set_online(store, ["ada"], IOS | WEB)
     await set_online(store, ["bob"], ANDROID)
-    asked = ["nobody", "bob", "ada", "bob", "", "ada"]
+    asked = ["nobody", "bob", "ada", "bob", "some body", "ada"]
     assert [reading.mask for reading in await store.read(asked)] == [0, ANDROID, IOS | WEB, ANDROID, 0, IOS | WEB]
     assert await store.masks(asked) == [0, ANDROID, IOS | WEB, ANDROID, 0, IOS | WEB]
     assert await store.read([]) == []

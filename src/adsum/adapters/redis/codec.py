@@ -7,6 +7,7 @@ halves of 31 platform IDs. A version is the ID of the partition's last feed entr
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ HALF_BITS = 31
 HALF = (1 << HALF_BITS) - 1
 SEQUENCE_BITS = 40
 """Of a version: while Redis's clock stands behind the last ID, all entries are of that one's millisecond."""
+
+COUNTS = Struct("<i")
 
 NO_CAUSE = Cause()
 FIELDS_A_LOGIN = 4
@@ -67,6 +70,17 @@ def parse_version(text: bytes) -> int:
 def format_version(version: int) -> str:
     """The inverse of `parse_version`."""
     return f"{version >> SEQUENCE_BITS}-{version & (1 << SEQUENCE_BITS) - 1}"
+
+
+def version_of(state: bytes | None) -> int:
+    """The version in a partition's state; 0 of one that has none."""
+    return parse_version(state.partition(b" ")[0]) if state else 0
+
+
+def counts_of(state: bytes | None) -> dict[int, int]:
+    """The numbers of users by platform in a partition's state, for platforms that have any."""
+    counts = (state or b" ").partition(b" ")[2]
+    return {number: count for number, (count,) in enumerate(COUNTS.iter_unpack(counts), 1) if count}
 
 
 def read_entry(partition: int, version: bytes, told: bytes) -> FeedEntry:

@@ -9,8 +9,8 @@ from importlib.resources import files
 SLOTS = 16_384
 """Of a Redis cluster."""
 
-ALONE = {"read", "project"}
-"""Scripts that use nothing of `common.lua`, which takes a microsecond to set up."""
+ALONE = {"project"}
+"""Scripts that use nothing of `common.lua`, which takes some microseconds to set up."""
 
 FOLDER = files("adsum.adapters.redis") / "lua"
 
@@ -33,9 +33,9 @@ def script(name: str) -> Script:
 
 
 def keys_of(prefix: str, partition: int) -> tuple[str, ...]:
-    """KEYS 1 to 7 of every script: users, state, feed, deadlines, leases, lanes, channel."""
+    """KEYS 1 to 7 of every script: users, book, feed, deadlines, leases, lanes, channel."""
     tag = f"{prefix}:{{{partition}}}"
-    return tuple(f"{tag}:{name}" for name in ("users", "state", "feed", "deadlines", "leases", "lanes", "channel"))
+    return tuple(f"{tag}:{name}" for name in ("users", "book", "feed", "deadlines", "leases", "lanes", "channel"))
 
 
 def slot_of(partition: int) -> int:

@@ -6,7 +6,7 @@ renewal is one trip with a small call for each partition, whatever the number of
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from adsum.adapters.redis.codec import (
+    counts_of,
     format_version,
-    pairs,
     parse_version,
     read_entry,
     read_record,
+    version_of,
 )
 from adsum.adapters.redis.feed import FeedReader
 from adsum.adapters.redis.reads import SharedReads
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-USERS, STATE, FEED = 0, 1, 2
+USERS, BOOK, FEED = 0, 1, 2
 """Indexes of keys that plain commands use."""
 
 USERS_A_CALL = 1_000
@@ -50,7 +51,10 @@ LEAST_SCAN, MOST_SCAN = 100, 2_000
 MAX_SCAN = 1 << 48
 """A scan cursor is below the size of the hash's table, rounded up to a power of two."""
 
-LAYOUT = "3"
+NOBODY = b""
+"""Among the users, where a partition's state is; nobody has an empty ID."""
+
+LAYOUT = "4"
 """The version of keys and records; another one is refused at the start."""
 
 
@@ -97,7 +101,7 @@ class RedisStore:
         )
         self._reads = SharedReads(self._read)
         self._looks = SharedReads(self._look)
-        self._writes = SharedWrites(self._write_timed, self._place, 2 if url.cluster else 1)
+        self._writes = SharedWrites(self._write_timed, self._place)
 
     @property
     def partitions(self) -> int:
@@ -112,8 +116,8 @@ class RedisStore:
     async def open(self) -> None:
         """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
         wanted = {b"layout": LAYOUT, b"partitions": str(self.partitions)}
-        claims = [Call(0, "HSETNX", (field, value), STATE) for field, value in wanted.items()]
-        *_, found = await self._trips.run([*claims, Call(0, "HMGET", tuple(wanted), STATE)])
+        claims = [Call(0, "HSETNX", (field, value), BOOK) for field, value in wanted.items()]
+        *_, found = await self._trips.run([*claims, Call(0, "HMGET", tuple(wanted), BOOK)])
         layout, partitions = (value.decode() for value in found)
         if layout != LAYOUT:
             raise ArgumentError(f"the store has layout {layout}, and this version of Adsum needs {LAYOUT}")
@@ -131,7 +135,7 @@ class RedisStore:
         if not fields:
             return
         pairs = tuple(part for pair in zip(fields, alike.values(), strict=True) for part in pair)
-        found, _ = await self._trips.run([Call(0, "HMGET", tuple(fields), STATE), Call(0, "HSET", pairs, STATE)])
+        found, _ = await self._trips.run([Call(0, "HMGET", tuple(fields), BOOK), Call(0, "HSET", pairs, BOOK)])
         for (name, text), other in zip(alike.items(), found, strict=True):
             if other is not None and other.decode() != text:
                 log.warning(
@@ -202,19 +206,22 @@ class RedisStore:
             raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
         args = (cursor, "COUNT", min(max(limit, LEAST_SCAN), MOST_SCAN))
         ((scan, flat),) = await self._trips.run([Call(partition, "HSCAN", args, USERS)])
-        return Page(flat[::2], list(map(read_record, flat[1::2])), int(scan))
+        names, records = flat[::2], flat[1::2]
+        if NOBODY in names:
+            place = names.index(NOBODY)
+            del names[place], records[place]
+        return Page(names, list(map(read_record, records)), int(scan))
 
     async def census(self) -> Census:
         """How many users are online now."""
-        calls = [Call(p, command, (), key) for p in range(self.partitions) for command, key in _CENSUS]
+        partitions = range(self.partitions)
+        calls = [Call(p, command, args) for p in partitions for command, args in (("HLEN", ()), ("HGET", (NOBODY,)))]
         answers = await self._trips.run(calls)
-        by_platform: dict[int, int] = {}
-        for state in answers[1::2]:
-            for name, value in pairs(state):
-                if name[:1] == b"c" and (count := int(value)):
-                    platform_id = int(name[1:])
-                    by_platform[platform_id] = by_platform.get(platform_id, 0) + count
-        return Census(sum(answers[0::2]), by_platform)
+        lengths, states = answers[::2], answers[1::2]
+        by_platform = Counter[int]()
+        for state in states:
+            by_platform.update(counts_of(state))
+        return Census(sum(lengths) - sum(state is not None for state in states), dict(by_platform))
 
     async def sweep(self, op_id: str) -> None:
         """Remove the holds of ended leases and of passed deadlines."""
@@ -229,18 +236,18 @@ class RedisStore:
         after = f"({format_version(version)}"
         current, rows = await self._trips.run(
             [
-                Call(partition, "HGET", ("v",), STATE),
+                Call(partition, "HGET", (NOBODY,), USERS),
                 Call(partition, "XRANGE", (after, "+", "COUNT", ENTRIES_A_CALL), FEED),
             ]
         )
         entries = [read_entry(partition, row_version, told) for row_version, (_, told) in rows]
-        before = entries[0].before if entries else parse_version(current or b"0-0")
+        before = entries[0].before if entries else version_of(current)
         return entries if before == version else None
 
     async def versions(self) -> list[int]:
         """The present version of each partition."""
-        answers = await self._trips.run([Call(p, "HGET", ("v",), STATE) for p in range(self.partitions)])
-        return [parse_version(answer or b"0-0") for answer in answers]
+        states = await self._trips.run([Call(p, "HGET", (NOBODY,), USERS) for p in range(self.partitions)])
+        return list(map(version_of, states))
 
     async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
         """Bid for partitions in a role; raises `LeaseLost`."""
@@ -289,10 +296,10 @@ class RedisStore:
 
     async def _read(self, user_ids: Sequence[str]) -> list[Reading]:
         asked = _Asked(user_ids, self._count)
-        answers = await self._trips.run([Call(p, script("read"), tuple(users)) for p, users in asked.groups])
+        answers = await self._trips.run([Lookup(p, USERS, (NOBODY, *users)) for p, users in asked.groups])
         found: list[Iterable[Reading]] = []
-        for version, *records in answers:
-            at = parse_version(version)
+        for state, *records in answers:
+            at = version_of(state)
             # Users are many, records few.
             readings = {record: Reading(read_record(record), at) for record in set(records)}
             found.append(map(readings.__getitem__, records))
@@ -338,6 +345,3 @@ class _Asked:
             groups[partition].append(answer)
         found = {p: iter(each[0]) if len(each) == 1 else chain.from_iterable(each) for p, each in groups.items()}
         return list(map(next, map(found.__getitem__, self._places)))
-
-
-_CENSUS = (("HLEN", USERS), ("HGETALL", STATE))

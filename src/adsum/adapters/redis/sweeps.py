@@ -72,6 +72,8 @@ class Sweeps:
             ((cursor, flat),) = await self._trips.run([call])
             users: dict[bytes, dict[bytes, None]] = {}
             for user, record in pairs(flat):
+                if not user:
+                    continue  # The state, of nobody.
                 for number in _holders(record):
                     if number in numbers:
                         users.setdefault(number, {})[user] = None

@@ -20,21 +20,20 @@ Parts = Mapping[int, Mapping[str, TimedEdit]]
 Send = Callable[[str, Parts], Awaitable[Mapping[int, StoreError]]]
 """Writes under an operation ID; the partitions where that failed."""
 
+MAX_TRIPS = 2
+"""Under way at a time: while one is on its way the store works on the other, and of several servers
+one that hangs has at most one trip at a time to find out whether it still does."""
+
 MAX_EDITS = 10_000
 """In one trip."""
 
 
 class SharedWrites:
-    """Gathers what is written in one turn of the event loop, or while enough is under way.
+    """Gathers what is written in one turn of the event loop, or while enough is under way."""
 
-    That is one trip where one server has all. Of several, one that hangs would hold up what is for
-    the others: it has one trip at a time to find out whether it still does, so there are two.
-    """
-
-    def __init__(self, send: Send, place: Callable[[str], int], max_trips: int) -> None:
+    def __init__(self, send: Send, place: Callable[[str], int]) -> None:
         self._send = send
         self._place = place
-        self._max_trips = max_trips
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: _Gathering | None = None
         self._trips: set[asyncio.Task[None]] = set()
@@ -63,7 +62,7 @@ class SharedWrites:
         await asyncio.gather(*self._trips, return_exceptions=True)
 
     def _go(self) -> None:
-        if self._gathering is not None and len(self._trips) < self._max_trips:
+        if self._gathering is not None and len(self._trips) < MAX_TRIPS:
             self._start()
 
     def _start(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from adsum.adapters.redis import writes
-from adsum.adapters.redis.writes import Parts, SharedWrites
+from adsum.adapters.redis.writes import MAX_TRIPS, Parts, SharedWrites
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Cause, TimedEdit
 from tests.support.waiting import turns
@@ -19,10 +19,10 @@ def edit(user_id: str, online: int = 2) -> TimedEdit:
 class Trips:
     """What was sent; each trip ends when it is told to. Users live in the partition of their ID's last digit."""
 
-    def __init__(self, max_trips: int = 1) -> None:
+    def __init__(self) -> None:
         self.sent: list[tuple[str, dict[int, dict[str, TimedEdit]]]] = []
         self.ends: list[asyncio.Future[Mapping[int, StoreError]]] = []
-        self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]), max_trips)
+        self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]))
 
     async def _send(self, op_id: str, parts: Parts) -> Mapping[int, StoreError]:
         self.sent.append((op_id, {partition: dict(edits) for partition, edits in parts.items()}))
@@ -57,22 +57,22 @@ async def test_edits_of_a_user_go_as_one_that_does_the_same(trips: Trips) -> Non
     await asyncio.gather(*callers)
 
 
-async def test_while_a_trip_is_under_way_writes_gather(trips: Trips) -> None:
+async def test_while_enough_is_under_way_writes_gather(trips: Trips) -> None:
     callers = []
     for number in range(10):
         callers.append(trips.write(f"op{number}", f"{number}1"))
         await turns()
-    assert len(trips.sent) == 1
+    assert len(trips.sent) == MAX_TRIPS == 2
     trips.ends[0].set_result({})
     await turns()
-    assert [op_id for op_id, _ in trips.sent] == ["op0", "op1"]
-    assert list(trips.sent[1][1][1]) == [f"{number}1" for number in range(1, 10)]
-    trips.ends[1].set_result({})
+    assert [op_id for op_id, _ in trips.sent] == ["op0", "op1", "op2"]
+    assert list(trips.sent[2][1][1]) == [f"{number}1" for number in range(2, 10)]
+    for end in trips.ends[1:]:
+        end.set_result({})
     await asyncio.gather(*callers)
 
 
-async def test_where_two_trips_may_be_under_way_one_that_hangs_holds_nobody_up() -> None:
-    trips = Trips(max_trips=2)
+async def test_one_trip_that_hangs_holds_nobody_up(trips: Trips) -> None:
     hangs = trips.write("a", "x1")
     await turns()
     for number in range(1, 4):

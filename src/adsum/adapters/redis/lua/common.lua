@@ -2,10 +2,11 @@
 -- works on one partition. Where one server has all, `write_timed` and `write_holds` take several,
 -- and the keys of one partition follow those of the other.
 --
--- KEYS  1 users      hash: user ID -> record
---       2 state      hash: v (version), hid (last holder number), c<platform ID> (users on it),
---                    l (unix ms of the last logins told), o (ms that these are ahead of the clock),
---                    s (unix ms of the last look at leases)
+-- KEYS  1 users      hash: user ID -> record, and of nobody, '' -> state (what is written and read
+--                    with users is cheapest beside them)
+--       2 book       hash: hid (last holder number), l (unix ms of the last logins told), o (ms that
+--                    these are ahead of the clock), s (unix ms of the last look at leases),
+--                    r:<role> (see claim.lua); of partition 0 also how the store is set
 --       3 feed       stream: one entry a change of the version
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
 --       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
@@ -20,10 +21,13 @@
 -- A record is "<holder number>:<low>[.<high>]" for each hold, joined by commas; the
 -- holder "t" is the set calls. Lua counts in doubles and its bit library in 32 bits,
 -- so a mask travels as two halves: low has platform IDs 1 to 31, high 32 to 62.
+--
+-- A state is "<version> <counts>": how many users are on each platform from ID 1 on, four bytes each,
+-- as far as any ever was.
 
 local bor, band, bnot, lshift, rshift = bit.bor, bit.band, bit.bnot, bit.lshift, bit.rshift
 local TIMED = 't'
-local USERS, STATE, FEED, DEADLINES, LEASES, LANES, CHANNEL = 1, 2, 3, 4, 5, 6, 7
+local USERS, BOOK, FEED, DEADLINES, LEASES, LANES, CHANNEL = 1, 2, 3, 4, 5, 6, 7
 local KEYS_A_PARTITION = 7
 
 local function now_ms()
@@ -74,17 +78,25 @@ local function read(record)
   return reading
 end
 
--- The records of users, false for none, in few calls.
+local NEW = '0-0 '
+local states = {}
+
+-- The records of users, false for none, in few calls; the state is noted with them, for `write`.
 local function records_of(at, users)
-  if #users == 0 then return {} end
-  if #users <= PORTION then return redis.call('HMGET', KEYS[at + USERS], unpack(users)) end
+  local n = #users
+  if n == 0 then return {} end
   local records = {}
-  for start = 1, #users, PORTION do
-    local last = math.min(start + PORTION - 1, #users)
-    for i, record in ipairs(redis.call('HMGET', KEYS[at + USERS], unpack(users, start, last))) do
-      records[start + i - 1] = record
+  users[n + 1] = ''
+  for start = 1, n + 1, PORTION do
+    local portion = redis.call('HMGET', KEYS[at + USERS], unpack(users, start, math.min(start + PORTION - 1, n + 1)))
+    if start == 1 then
+      records = portion
+    else
+      for i = 1, #portion do records[start + i - 1] = portion[i] end
     end
   end
+  states[at] = records[n + 1] or NEW
+  users[n + 1], records[n + 1] = nil, nil
   return records
 end
 
@@ -141,24 +153,52 @@ local function ids_of(low, high)
   return ids
 end
 
--- How many users came to and left each platform by steps taken so many times.
-local function count(times)
-  local counts = {}
+-- Which platforms a step brings a user to (1) and takes them from (-1), flat.
+local function moves_of(step)
+  if step.moves then return step.moves end
+  local moves, was, is = {}, step.was, step.is
+  for _, id in ipairs(ids_of(band(is.low, bnot(was.low)), band(is.high, bnot(was.high)))) do
+    moves[#moves + 1], moves[#moves + 2] = id, 1
+  end
+  for _, id in ipairs(ids_of(band(was.low, bnot(is.low)), band(was.high, bnot(is.high)))) do
+    moves[#moves + 1], moves[#moves + 2] = id, -1
+  end
+  step.moves = moves
+  return moves
+end
+
+-- The counts of a state after steps taken so many times.
+local function count(counts, times)
   for step, taken in pairs(times) do
-    local was, is = step.was, step.is
-    for _, id in ipairs(ids_of(band(is.low, bnot(was.low)), band(is.high, bnot(was.high)))) do
-      counts[id] = (counts[id] or 0) + taken
-    end
-    for _, id in ipairs(ids_of(band(was.low, bnot(is.low)), band(was.high, bnot(is.high)))) do
-      counts[id] = (counts[id] or 0) - taken
+    local moves = moves_of(step)
+    for i = 1, #moves, 2 do
+      local from = 4 * moves[i] - 3
+      if #counts < from + 3 then counts = counts .. string.rep('\0', from + 3 - #counts) end
+      local now_on = struct.unpack('<i4', counts, from) + taken * moves[i + 1]
+      counts = string.sub(counts, 1, from - 1) .. struct.pack('<i4', now_on) .. string.sub(counts, from + 4)
     end
   end
   return counts
 end
 
+-- What tells of a step that all users took, where nothing is told besides. Remembered with the step.
+local function told_alone(step)
+  local alone = step.alone
+  if not alone then
+    alone = cmsgpack.pack({step.was.low, step.was.high, step.is.low, step.is.high}, {}, {}, {})
+    step.alone = alone
+  end
+  return alone
+end
+
 -- What a feed entry tells: of each user whose step is to be told, which one they took.
 -- `packed` and `causes` are the users and their causes as they came: mostly they can go on as they are.
 local function tell(head, users, packed, causes, taken, times, told, logins, ended)
+  -- An array of eight, whose last two are packed already.
+  head = '\152' .. head
+  if #users == times[taken[1]] and #logins == 0 and #ended == 0 then
+    return head .. told_alone(taken[1]) .. packed .. causes
+  end
   local steps, numbers, which = {}, {}, {}
   for step in pairs(times) do
     local n = #steps
@@ -178,8 +218,7 @@ local function tell(head, users, packed, causes, taken, times, told, logins, end
     end
     packed, causes = cmsgpack.pack(names), cmsgpack.pack({conns, backgrounds})
   end
-  -- An array of eight, whose last two are packed already.
-  return '\152' .. head .. cmsgpack.pack(steps, which, logins, ended) .. packed .. causes
+  return head .. cmsgpack.pack(steps, which, logins, ended) .. packed .. causes
 end
 
 -- Packed: an array of two empty ones.
@@ -190,14 +229,15 @@ local heads, bodies = {}, {}
 local records, gone = {}, {}
 
 -- Has each user take a step, and notes for `publish` whose union of holds changed and, if given,
--- what is to be told of logins and of ended tokens. A user is named once.
+-- what is to be told of logins and of ended tokens. A user is named once, and was read by `records_of`.
 local function write(at, partition, users, packed, causes, taken, op_id, history, logins, ended)
   local n, going, times, told = 0, 0, {}, 0
   for i = 1, #users do
     local step = taken[i]
     if not step.stays then
-      if step.after then
-        records[n + 1], records[n + 2] = users[i], step.after
+      local after = step.after
+      if after then
+        records[n + 1], records[n + 2] = users[i], after
         n = n + 2
       else
         going = going + 1
@@ -209,25 +249,20 @@ local function write(at, partition, users, packed, causes, taken, op_id, history
       end
     end
   end
+  logins, ended = logins or {}, ended or {}
+  if told > 0 or #logins > 0 or #ended > 0 then
+    local state = states[at]
+    local space = string.find(state, ' ', 1, true)
+    local head = cmsgpack.pack(string.sub(state, 1, space - 1), op_id)
+    local body = tell(head, users, packed, causes, taken, times, told, logins, ended)
+    local version = redis.call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body)
+    records[n + 1], records[n + 2] = '', version .. ' ' .. count(string.sub(state, space + 1), times)
+    n = n + 2
+    heads[#heads + 1] = partition .. ' ' .. version .. ' ' .. #body
+    bodies[#bodies + 1] = body
+  end
   call_all('HSET', KEYS[at + USERS], records, n)
   call_all('HDEL', KEYS[at + USERS], gone, going)
-  logins, ended = logins or {}, ended or {}
-  if told == 0 and #logins == 0 and #ended == 0 then return end
-  local fields, by = {'v'}, {}
-  for id, more in pairs(count(times)) do
-    if more ~= 0 then fields[#fields + 1], by[#fields + 1] = 'c' .. id, more end
-  end
-  local state = redis.call('HMGET', KEYS[at + STATE], unpack(fields))
-  local before = state[1] or '0-0'
-  local body = tell(cmsgpack.pack(before, op_id), users, packed, causes, taken, times, told, logins, ended)
-  local version = redis.call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body)
-  local values = {'v', version}
-  for i = 2, #fields do
-    values[#values + 1], values[#values + 2] = fields[i], string.format('%d', (tonumber(state[i]) or 0) + by[i])
-  end
-  redis.call('HSET', KEYS[at + STATE], unpack(values))
-  heads[#heads + 1] = partition .. ' ' .. version .. ' ' .. #body
-  bodies[#bodies + 1] = body
 end
 
 -- Publishes what was written in all partitions, as one message.

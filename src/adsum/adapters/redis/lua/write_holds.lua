@@ -25,9 +25,9 @@ end
 -- When logins are told. Where the clock stepped back, or a replica with a slower one took over, time
 -- runs on from where it was: logins must not seem older than those before, nor all of the same moment.
 local function told_at(at)
-  local past = redis.call('HMGET', KEYS[at + STATE], 'l', 'o')
+  local past = redis.call('HMGET', KEYS[at + BOOK], 'l', 'o')
   local ahead = math.max(tonumber(past[2] or 0), tonumber(past[1] or 0) - now)
-  redis.call('HSET', KEYS[at + STATE], 'l', string.format('%.0f', now + ahead), 'o', string.format('%.0f', ahead))
+  redis.call('HSET', KEYS[at + BOOK], 'l', string.format('%.0f', now + ahead), 'o', string.format('%.0f', ahead))
   return now + ahead
 end
 
@@ -51,8 +51,8 @@ return in_each_partition(function(at, nth)
   local first, holder = 6 + 4 * nth, holders[at]
   local lane, told_ms = holder .. ':' .. ARGV[2], 0
   if tonumber(ARGV[3]) > tonumber(redis.call('HGET', KEYS[at + LANES], lane) or 0) then
-    local users, states = cmsgpack.unpack(ARGV[first + 1]), cmsgpack.unpack(ARGV[first + 3])
-    local masks, logins, ended = states[1], states[2], states[3]
+    local users, told_of = cmsgpack.unpack(ARGV[first + 1]), cmsgpack.unpack(ARGV[first + 3])
+    local masks, logins, ended = told_of[1], told_of[2], told_of[3]
     local records, told = records_of(at, users), nil
     for i = 1, #users do taken[i] = step_to_hold(records[i], holder, masks[2 * i - 1], masks[2 * i]) end
     if #logins > 0 or #ended > 0 then

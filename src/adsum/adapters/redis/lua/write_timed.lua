@@ -35,17 +35,23 @@ return in_each_partition(function(at, nth)
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
   local records, going, coming = records_of(at, users), 0, 0
+  local effect, its_record, its_masks
   for i = 1, #users do
-    local effect = effect_of(records[i], each and each[i] or masks)
+    local user, record, edit = users[i], records[i], each and each[i] or masks
+    if record ~= its_record or edit ~= its_masks then
+      effect, its_record, its_masks = effect_of(record, edit), record, edit
+    end
     taken[i] = effect.step
     local begins = effect.set
     for j = 1, #begins do
-      set[coming + 1], set[coming + 2] = deadline, begins[j] .. users[i]
+      set[coming + 1], set[coming + 2] = deadline, begins[j] .. user
       coming = coming + 2
     end
     begins = effect.gone
-    for j = 1, #begins do gone[going + j] = begins[j] .. users[i] end
-    going = going + #begins
+    for j = 1, #begins do
+      going = going + 1
+      gone[going] = begins[j] .. user
+    end
   end
   call_all('ZREM', KEYS[at + DEADLINES], gone, going)
   call_all('ZADD', KEYS[at + DEADLINES], set, coming)
