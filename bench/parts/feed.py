@@ -19,6 +19,7 @@ from functools import partial
 from itertools import count
 from time import perf_counter, process_time
 
+from adsum.adapters.redis.feed import CHANNEL
 from adsum.adapters.redis.scripts import keys_of
 from adsum.adapters.redis.store import RedisStore
 from adsum.core.known import KnownTable, Subscriber
@@ -201,7 +202,7 @@ async def _subscribed(redis: RedisServer, subscribers: int) -> bool:
 
 def channels() -> list[str]:
     """Of all partitions."""
-    return [keys_of(PREFIX, partition)[-1] for partition in range(PARTITIONS)]
+    return [keys_of(PREFIX, partition)[CHANNEL] for partition in range(PARTITIONS)]
 
 
 def resp(text: bytes) -> bytes:

@@ -7,6 +7,7 @@ halves of 31 platform IDs. A version is the ID of the partition's last feed entr
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from itertools import starmap
 from struct import Struct
 from typing import Any
 
@@ -31,6 +32,7 @@ pack = msgspec.msgpack.Encoder().encode
 _Causes = tuple[list[str], list[bool]]
 _Told = tuple[str, str, list[int], list[int], list[Any], list[str], list[str], _Causes]
 _decode_told = msgspec.msgpack.Decoder(_Told).decode
+_decode_message = msgspec.msgpack.Decoder(list[tuple[int, str, _Told]]).decode
 
 # What the classes do themselves, in a third of the time: they are made for each user of each entry.
 _change: Callable[[Iterable[Any]], Change] = partial(tuple.__new__, Change)
@@ -61,9 +63,9 @@ def read_record(record: bytes | None) -> int:
     return join_mask(low, high)
 
 
-def parse_version(text: bytes) -> int:
+def parse_version(text: str) -> int:
     """`1700000000000-3` as one integer that orders the same way."""
-    milliseconds, _, sequence = text.partition(b"-")
+    milliseconds, _, sequence = text.partition("-")
     return int(milliseconds) << SEQUENCE_BITS | int(sequence)
 
 
@@ -74,7 +76,7 @@ def format_version(version: int) -> str:
 
 def version_of(state: bytes | None) -> int:
     """The version in a partition's state; 0 of one that has none."""
-    return parse_version(state.partition(b" ")[0]) if state else 0
+    return parse_version(state.partition(b" ")[0].decode()) if state else 0
 
 
 def counts_of(state: bytes | None) -> dict[int, int]:
@@ -84,8 +86,17 @@ def counts_of(state: bytes | None) -> dict[int, int]:
 
 
 def read_entry(partition: int, version: bytes, told: bytes) -> FeedEntry:
-    """A feed entry, as the stream and the channel carry it."""
-    before, op_id, steps, which, flat_logins, flat_ended, users, (conns, backgrounds) = _decode_told(told)
+    """A feed entry, as the stream has it."""
+    return _entry(partition, version.decode(), _decode_told(told))
+
+
+def read_message(message: bytes) -> list[FeedEntry]:
+    """The feed entries of one script call, as published."""
+    return list(starmap(_entry, _decode_message(message)))
+
+
+def _entry(partition: int, version: str, told: _Told) -> FeedEntry:
+    before, op_id, steps, which, flat_logins, flat_ended, users, (conns, backgrounds) = told
     count = len(users)
     causes = [NO_CAUSE] * count
     if conns or backgrounds:
@@ -97,20 +108,7 @@ def read_entry(partition: int, version: bytes, told: bytes) -> FeedEntry:
     changes = tuple(map(_change, zip(users, befores, afters, causes, strict=True)))
     logins = tuple(map(Login, *[iter(flat_logins)] * FIELDS_A_LOGIN)) if flat_logins else ()
     ended = tuple(map(EndedToken, *[iter(flat_ended)] * FIELDS_AN_END)) if flat_ended else ()
-    return FeedEntry(partition, parse_version(before.encode()), parse_version(version), op_id, changes, logins, ended)
-
-
-def read_message(message: bytes) -> list[FeedEntry]:
-    """The feed entries of one script call, as published: partition, version and size of each in a line, then these."""
-    heads, _, told = message.partition(b"\n")
-    entries: list[FeedEntry] = []
-    start = 0
-    each = iter(heads.split(b" "))
-    for partition, version, size in zip(each, each, each, strict=True):
-        end = start + int(size)
-        entries.append(read_entry(int(partition), version, told[start:end]))
-        start = end
-    return entries
+    return FeedEntry(partition, parse_version(before), parse_version(version), op_id, changes, logins, ended)
 
 
 def pairs(flat: list[Any]) -> Iterable[tuple[Any, Any]]:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PING_S = 5.0
 RETRY_S = 0.2
-CHANNEL = 6
+CHANNEL = 2
 
 PROBE = "return 1"
 """A script that does nothing."""

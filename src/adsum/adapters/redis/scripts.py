@@ -33,9 +33,9 @@ def script(name: str) -> Script:
 
 
 def keys_of(prefix: str, partition: int) -> tuple[str, ...]:
-    """KEYS 1 to 7 of every script: users, book, feed, deadlines, leases, lanes, channel."""
+    """KEYS 1 to 7 of the scripts: users, feed, channel, deadlines, book, leases, lanes."""
     tag = f"{prefix}:{{{partition}}}"
-    return tuple(f"{tag}:{name}" for name in ("users", "book", "feed", "deadlines", "leases", "lanes", "channel"))
+    return tuple(f"{tag}:{name}" for name in ("users", "feed", "channel", "deadlines", "book", "leases", "lanes"))
 
 
 def slot_of(partition: int) -> int:

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-USERS, BOOK, FEED = 0, 1, 2
+USERS, FEED, BOOK = 0, 1, 4
 """Indexes of keys that plain commands use."""
 
 USERS_A_CALL = 1_000
@@ -256,7 +256,7 @@ class RedisStore:
             for p, take, done in bids
         ]
         return [
-            Claim(None if cursor is None else parse_version(cursor), parse_version(version), contenders, bool(free))
+            Claim(cursor and parse_version(cursor.decode()), parse_version(version.decode()), contenders, bool(free))
             for cursor, version, contenders, free in await self._trips.run(calls)
         ]
 

@@ -18,6 +18,9 @@ from adsum.domain.presence import Cause, HoldBatch, HoldState, TimedEdit
 USERS_A_CALL = 250
 """Partitions are added until there are so many: that takes Redis about a millisecond, while all others wait."""
 
+TIMED_KEYS = 4
+"""Those that `write_timed` takes: of many partitions the others would cost."""
+
 SharedCall = tuple[Sequence[int], Call]
 """A call, and the partitions it is for."""
 
@@ -29,6 +32,7 @@ class WriteCalls:
         self, prefix: str, partitions: int, history: int, timed_ttl_ms: int, may_share: Callable[[], bool]
     ) -> None:
         self._keys = [keys_of(prefix, partition) for partition in range(partitions)]
+        self._timed_keys = [keys[:TIMED_KEYS] for keys in self._keys]
         self._history = history
         self._timed_ttl_ms = timed_ttl_ms
         self._may_share = may_share
@@ -36,12 +40,14 @@ class WriteCalls:
     def holds(self, batch: HoldBatch, parts: Mapping[int, Sequence[HoldState]]) -> list[SharedCall]:
         """A batch's calls, from its states by partition."""
         head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._history)
-        return [self._call("write_holds", head, share, parts, pack_states) for share in self._shares(parts)]
+        return [self._call("write_holds", self._keys, head, share, parts, pack_states) for share in self._shares(parts)]
 
     def timed(self, op_id: str, parts: Mapping[int, Mapping[str, TimedEdit]]) -> list[SharedCall]:
         """The calls for edits by partition and user."""
         head = (op_id, self._history, self._timed_ttl_ms)
-        return [self._call("write_timed", head, share, parts, pack_edits) for share in self._shares(parts)]
+        return [
+            self._call("write_timed", self._timed_keys, head, share, parts, pack_edits) for share in self._shares(parts)
+        ]
 
     def _shares(self, parts: Mapping[int, Sized]) -> list[list[int]]:
         if not self._may_share():
@@ -59,6 +65,7 @@ class WriteCalls:
     def _call(
         self,
         name: str,
+        keys_of_each: Sequence[tuple[str, ...]],
         head: tuple[Any, ...],
         share: Sequence[int],
         parts: Mapping[int, Any],
@@ -67,7 +74,7 @@ class WriteCalls:
         keys: list[str] = []
         args: list[Any] = [*head]
         for partition in share:
-            keys += self._keys[partition]
+            keys += keys_of_each[partition]
             args.append(partition)
             args += told(parts[partition])
         return share, Call(share[0], script(name), tuple(args), keys=tuple(keys))

@@ -8,7 +8,7 @@
 -- The book's field r:<role>: "<cursor> <owner's number, or 0> <number of each who bids> ..."
 
 local live, me = {}, nil
-local now, leases = now_ms(), redis.call('HGETALL', KEYS[LEASES])
+local now, leases = now_ms(), call('HGETALL', KEYS[LEASES])
 for i = 1, #leases, 2 do
   local number, ends_ms = string.match(leases[i + 1], '^(%d+):(-?%d+)$')
   if tonumber(ends_ms) > now then
@@ -29,8 +29,8 @@ local function is_after(one, other)
 end
 
 local field = 'r:' .. ARGV[1]
-local version = string.match(redis.call('HGET', KEYS[USERS], '') or NEW, '^%S+')
-local record = redis.call('HGET', KEYS[BOOK], field)
+local version = string.match(call('HGET', KEYS[USERS], '') or NEW, '^%S+')
+local record = call('HGET', KEYS[BOOK], field)
 local cursor, owner, numbers = string.match(record or version .. ' 0', '^(%S+) (%d+)(.*)$')
 local bidders, known = {}, false
 for number in string.gmatch(numbers, '%d+') do
@@ -43,11 +43,11 @@ if not known and ARGV[3] ~= 'leave' then bidders[#bidders + 1] = me end
 if not live[owner] then owner = '0' end
 -- A version that this partition does not have is one of a past that the store has lost.
 if owner == me and ARGV[4] ~= '' and is_after(ARGV[4], cursor)
-    and (ARGV[4] == version or #redis.call('XRANGE', KEYS[FEED], ARGV[4], ARGV[4]) == 1) then
+    and (ARGV[4] == version or #call('XRANGE', KEYS[FEED], ARGV[4], ARGV[4]) == 1) then
   cursor = ARGV[4]
 end
 if ARGV[3] == 'leave' and owner == me then owner = '0' end
 if ARGV[3] == 'take' and owner == '0' then owner = me end
 local fresh = cursor .. ' ' .. owner .. ' ' .. table.concat(bidders, ' ')
-if fresh ~= record then redis.call('HSET', KEYS[BOOK], field, fresh) end
+if fresh ~= record then call('HSET', KEYS[BOOK], field, fresh) end
 return {owner == me and cursor, version, #bidders, owner == '0' and 1 or 0}

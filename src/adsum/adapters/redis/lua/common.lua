@@ -4,14 +4,16 @@
 --
 -- KEYS  1 users      hash: user ID -> record, and of nobody, '' -> state (what is written and read
 --                    with users is cheapest beside them)
---       2 book       hash: hid (last holder number), l (unix ms of the last logins told), o (ms that
+--       2 feed       stream: one entry a change of the version
+--       3 channel    where entries are published (sharded): all of one call on that of its first partition
+--       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
+--       5 book       hash: hid (last holder number), l (unix ms of the last logins told), o (ms that
 --                    these are ahead of the clock), s (unix ms of the last look at leases),
 --                    r:<role> (see claim.lua); of partition 0 also how the store is set
---       3 feed       stream: one entry a change of the version
---       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
---       5 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
---       6 lanes      hash: "<holder number>:<lane>" -> last sequence number
---       7 channel    where entries are published (sharded): all of one call on that of its first partition
+--       6 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
+--       7 lanes      hash: "<holder number>:<lane>" -> last sequence number
+--
+-- A message has for each entry: partition, version, and what the entry tells.
 --
 -- A feed entry has one field, packed: version before, operation ID, steps (flat, for each: low and
 -- high before, low and high after), which of them each user took (empty: all the only one), logins
@@ -26,23 +28,23 @@
 -- as far as any ever was.
 
 local bor, band, bnot, lshift, rshift = bit.bor, bit.band, bit.bnot, bit.lshift, bit.rshift
+local call, pack = redis.call, cmsgpack.pack
 local TIMED = 't'
-local USERS, BOOK, FEED, DEADLINES, LEASES, LANES, CHANNEL = 1, 2, 3, 4, 5, 6, 7
-local KEYS_A_PARTITION = 7
+local USERS, FEED, CHANNEL, DEADLINES, BOOK, LEASES, LANES = 1, 2, 3, 4, 5, 6, 7
 
 local function now_ms()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 local function lives(holder)
-  local ends_ms = string.match(redis.call('HGET', KEYS[LEASES], holder) or '', ':(%d+)$')
+  local ends_ms = string.match(call('HGET', KEYS[LEASES], holder) or '', ':(%d+)$')
   return ends_ms ~= nil and tonumber(ends_ms) > now_ms()
 end
 
 -- Whether the lease of the holder of this number was ended, and so can't be renewed.
 local function has_ended(holder, number)
-  local its_number, ends_ms = string.match(redis.call('HGET', KEYS[LEASES], holder) or '', '^(%d+):(-?%d+)$')
+  local its_number, ends_ms = string.match(call('HGET', KEYS[LEASES], holder) or '', '^(%d+):(-?%d+)$')
   return its_number == number and tonumber(ends_ms) <= 0
 end
 
@@ -88,7 +90,7 @@ local function records_of(at, users)
   local records = {}
   users[n + 1] = ''
   for start = 1, n + 1, PORTION do
-    local portion = redis.call('HMGET', KEYS[at + USERS], unpack(users, start, math.min(start + PORTION - 1, n + 1)))
+    local portion = call('HMGET', KEYS[at + USERS], unpack(users, start, math.min(start + PORTION - 1, n + 1)))
     if start == 1 then
       records = portion
     else
@@ -134,7 +136,7 @@ end
 -- grow one costs more than to fill it.
 local function call_all(command, key, values, count)
   for start = 1, count, PORTION do
-    redis.call(command, key, unpack(values, start, math.min(start + PORTION - 1, count)))
+    call(command, key, unpack(values, start, math.min(start + PORTION - 1, count)))
   end
 end
 
@@ -185,7 +187,7 @@ end
 local function told_alone(step)
   local alone = step.alone
   if not alone then
-    alone = cmsgpack.pack({step.was.low, step.was.high, step.is.low, step.is.high}, {}, {}, {})
+    alone = pack({step.was.low, step.was.high, step.is.low, step.is.high}, {}, {}, {})
     step.alone = alone
   end
   return alone
@@ -195,9 +197,8 @@ end
 -- `packed` and `causes` are the users and their causes as they came: mostly they can go on as they are.
 local function tell(head, users, packed, causes, taken, times, told, logins, ended)
   -- An array of eight, whose last two are packed already.
-  head = '\152' .. head
   if #users == times[taken[1]] and #logins == 0 and #ended == 0 then
-    return head .. told_alone(taken[1]) .. packed .. causes
+    return '\152' .. head .. told_alone(taken[1]) .. packed .. causes
   end
   local steps, numbers, which = {}, {}, {}
   for step in pairs(times) do
@@ -216,17 +217,15 @@ local function tell(head, users, packed, causes, taken, times, told, logins, end
         names[n], conns[n], backgrounds[n] = users[i], causing[1][i], causing[2][i]
       end
     end
-    packed, causes = cmsgpack.pack(names), cmsgpack.pack({conns, backgrounds})
+    packed, causes = pack(names), pack({conns, backgrounds})
   end
-  return head .. cmsgpack.pack(steps, which, logins, ended) .. packed .. causes
+  return '\152' .. head .. pack(steps, which, logins, ended) .. packed .. causes
 end
 
 -- Packed: an array of two empty ones.
 local NO_CAUSES = '\146\144\144'
 
--- What is to be published: for each partition its number, version and the length of what it tells.
-local heads, bodies = {}, {}
-local records, gone = {}, {}
+local NONE, entries, records, gone = {}, {}, {}, {}
 
 -- Has each user take a step, and notes for `publish` whose union of holds changed and, if given,
 -- what is to be told of logins and of ended tokens. A user is named once, and was read by `records_of`.
@@ -249,34 +248,33 @@ local function write(at, partition, users, packed, causes, taken, op_id, history
       end
     end
   end
-  logins, ended = logins or {}, ended or {}
+  logins, ended = logins or NONE, ended or NONE
   if told > 0 or #logins > 0 or #ended > 0 then
-    local state = states[at]
-    local space = string.find(state, ' ', 1, true)
-    local head = cmsgpack.pack(string.sub(state, 1, space - 1), op_id)
-    local body = tell(head, users, packed, causes, taken, times, told, logins, ended)
-    local version = redis.call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body)
-    records[n + 1], records[n + 2] = '', version .. ' ' .. count(string.sub(state, space + 1), times)
+    local before, counts = string.match(states[at], '^(%S+) (.*)$')
+    local body = tell(pack(before, op_id), users, packed, causes, taken, times, told, logins, ended)
+    local version = call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body)
+    records[n + 1], records[n + 2] = '', version .. ' ' .. count(counts, times)
     n = n + 2
-    heads[#heads + 1] = partition .. ' ' .. version .. ' ' .. #body
-    bodies[#bodies + 1] = body
+    -- An array of three.
+    entries[#entries + 1] = '\147' .. pack(tonumber(partition), version)
+    entries[#entries + 1] = body
   end
   call_all('HSET', KEYS[at + USERS], records, n)
   call_all('HDEL', KEYS[at + USERS], gone, going)
 end
 
--- Publishes what was written in all partitions, as one message.
+-- Publishes what was written in all partitions, as one message: an array.
 local function publish()
-  if #heads == 0 then return end
-  redis.call('SPUBLISH', KEYS[CHANNEL], table.concat(heads, ' ') .. '\n' .. table.concat(bodies))
+  if #entries == 0 then return end
+  call('SPUBLISH', KEYS[CHANNEL], struct.pack('>BI2', 220, #entries / 2) .. table.concat(entries))
 end
 
 -- Does this in each partition, told where its keys begin and which one it is, and publishes what was
 -- written. Returns what each answers: one that fails is no other's loss. If all fail so does the call.
-local function in_each_partition(work)
+local function in_each_partition(keys_a_partition, work)
   local answers, failure, done = {}, nil, false
-  for at = 0, #KEYS - 1, KEYS_A_PARTITION do
-    local went_well, answer = pcall(work, at, at / KEYS_A_PARTITION)
+  for at = 0, #KEYS - 1, keys_a_partition do
+    local went_well, answer = pcall(work, at, at / keys_a_partition)
     if went_well then
       done = true
     else
@@ -291,6 +289,6 @@ end
 
 -- The same for the one partition of a sweep, which nobody caused.
 local function write_swept(partition, users, taken, op_id, history)
-  write(0, partition, users, cmsgpack.pack(users), NO_CAUSES, taken, op_id, history)
+  write(0, partition, users, pack(users), NO_CAUSES, taken, op_id, history)
   publish()
 end

@@ -1,7 +1,7 @@
 -- Lets go of up to so many holds whose deadline has passed; returns how many.
 -- ARGV  1 operation ID  2 entries the feed keeps  3 partition  4 most holds
 
-local due = redis.call('ZRANGE', KEYS[DEADLINES], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, ARGV[4])
+local due = call('ZRANGE', KEYS[DEADLINES], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, ARGV[4])
 local users, lows, highs = {}, {}, {}
 for _, member in ipairs(due) do
   local id, user = string.match(member, '^(%d+):(.*)$')

@@ -14,11 +14,11 @@ local found, now = {}, now_ms()
 if ARGV[1] == '' then
   -- Every node asks, and one look at the leases of all is enough: else the work would grow with
   -- the square of the number of nodes. (A clock that stepped back is no reason to wait.)
-  local since = now - tonumber(redis.call('HGET', KEYS[BOOK], 's') or 0)
+  local since = now - tonumber(call('HGET', KEYS[BOOK], 's') or 0)
   if since >= 0 and since < tonumber(ARGV[3]) then return false end
-  redis.call('HSET', KEYS[BOOK], 's', string.format('%.0f', now))
+  call('HSET', KEYS[BOOK], 's', string.format('%.0f', now))
 end
-local all = redis.call('HGETALL', KEYS[LEASES])
+local all = call('HGETALL', KEYS[LEASES])
 for i = 1, #all, 2 do
   local holder = all[i]
   local number, ends_ms = string.match(all[i + 1], '^(%d+):(-?%d+)$')
@@ -26,7 +26,7 @@ for i = 1, #all, 2 do
   local returned_ms = ends_ms < 0 and now + ends_ms or nil
   local removing = returned_ms and returned_ms >= 0 and returned_ms < REMOVING_MS
   if holder == ARGV[1] or (ARGV[1] == '' and ends_ms <= now and not removing) then
-    redis.call('HSET', KEYS[LEASES], holder, string.format('%s:-%.0f', number, now))
+    call('HSET', KEYS[LEASES], holder, string.format('%s:-%.0f', number, now))
     found[#found + 1], found[#found + 2] = holder, number
   end
 end

@@ -9,8 +9,8 @@
 -- unix ms at which logins are told, 0 if there are none, or what failed there.
 
 local now, holders = now_ms(), {}
-for at = 0, #KEYS - 1, KEYS_A_PARTITION do
-  local holder, ends_ms = string.match(redis.call('HGET', KEYS[at + LEASES], ARGV[1]) or '', '^(%d+):(%d+)$')
+for at = 0, #KEYS - 1, LANES do
+  local holder, ends_ms = string.match(call('HGET', KEYS[at + LEASES], ARGV[1]) or '', '^(%d+):(%d+)$')
   if not holder or tonumber(ends_ms) <= now then return lease_lost() end
   holders[at] = holder
 end
@@ -25,9 +25,9 @@ end
 -- When logins are told. Where the clock stepped back, or a replica with a slower one took over, time
 -- runs on from where it was: logins must not seem older than those before, nor all of the same moment.
 local function told_at(at)
-  local past = redis.call('HMGET', KEYS[at + BOOK], 'l', 'o')
+  local past = call('HMGET', KEYS[at + BOOK], 'l', 'o')
   local ahead = math.max(tonumber(past[2] or 0), tonumber(past[1] or 0) - now)
-  redis.call('HSET', KEYS[at + BOOK], 'l', string.format('%.0f', now + ahead), 'o', string.format('%.0f', ahead))
+  call('HSET', KEYS[at + BOOK], 'l', string.format('%.0f', now + ahead), 'o', string.format('%.0f', ahead))
   return now + ahead
 end
 
@@ -47,10 +47,10 @@ local function to_tell(logins, told_ms, holder, users, records)
 end
 
 local taken = {}
-return in_each_partition(function(at, nth)
+return in_each_partition(LANES, function(at, nth)
   local first, holder = 6 + 4 * nth, holders[at]
   local lane, told_ms = holder .. ':' .. ARGV[2], 0
-  if tonumber(ARGV[3]) > tonumber(redis.call('HGET', KEYS[at + LANES], lane) or 0) then
+  if tonumber(ARGV[3]) > tonumber(call('HGET', KEYS[at + LANES], lane) or 0) then
     local users, told_of = cmsgpack.unpack(ARGV[first + 1]), cmsgpack.unpack(ARGV[first + 3])
     local masks, logins, ended = told_of[1], told_of[2], told_of[3]
     local records, told = records_of(at, users), nil
@@ -61,7 +61,7 @@ return in_each_partition(function(at, nth)
     end
     write(at, ARGV[first], users, ARGV[first + 1], ARGV[first + 2], taken, ARGV[4], ARGV[5], told, ended)
     -- Last, so that what failed half way is done whole when it comes again.
-    redis.call('HSET', KEYS[at + LANES], lane, ARGV[3])
+    call('HSET', KEYS[at + LANES], lane, ARGV[3])
   end
   return told_ms
 end)

@@ -1,4 +1,5 @@
 -- Holds platforms until a deadline, and lets others go: letting go comes first.
+-- KEYS  of each partition the first four
 -- ARGV  1 operation ID  2 entries the feed keeps  3 ms a hold lasts
 --       then for each partition, in the order of its keys: its number, masks (of all users, or packed
 --         of each), user IDs (packed, each once), causes (packed, as the feed has them); masks are
@@ -30,7 +31,7 @@ end
 local deadline = string.format('%.0f', now_ms() + tonumber(ARGV[3]))
 
 local taken, gone, set = {}, {}, {}
-return in_each_partition(function(at, nth)
+return in_each_partition(DEADLINES, function(at, nth)
   local first = 4 + 4 * nth
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
