@@ -45,8 +45,8 @@ How the rows are to be read:
   core then: waking another core for each turn can cost a virtual machine more than the turn (see above), and says
   nothing of the service.
 - Users are set in a store in which 100,000 others are online and stay so; each write is a change. The load generator
-  speaks HTTP/2 and gRPC itself, with no more in a call than gRPC needs: so it takes 6 to 8 µs a call, and is not what is
-  measured. It answers pings, and sends none; clients that measure bandwidth by pings cost the service some more.
+  speaks HTTP/2 and gRPC itself, with no more in a call than gRPC needs: so it takes 6 to 8 µs a call, and is not what
+  is measured. It sends no pings; clients that measure bandwidth by pings cost the service some more.
 - *Hot*: the same 2,000 users asked for again and again. *Cold*: users asked for once each, in random order among a
   million who are online (100,000 in a quick run).
 - Connections come with up to 512 handshakes under way. Memory is the growth of the process's resident memory.

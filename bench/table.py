@@ -94,10 +94,10 @@ CONNECT_PROFILE: Final = (
     "load is for several users; the rest is the kernel's, the event loop, and hearing the change from the feed."
 )
 WRITE_PROFILE: Final = (
-    "Alone on a core, Redis takes 400 µs for a call of 100 users: 160 for their 16 partitions, each of which is changed "
-    "and told of by itself, the rest for the users. A third of it is in Redis's commands, the rest is Lua. Left out, "
-    "the deadlines would save 17 %, the stream 7 %, publishing 6 %. Beside a service its caches are cold, and it takes "
-    "a fifth more."
+    "Alone on a core, Redis takes 400 µs for a call of 100 users: 160 for their 16 partitions, each of which is "
+    "changed and told of by itself, the rest for the users. A third of it is in Redis's commands, the rest is Lua. "
+    "Left out, the deadlines would save 17 %, the stream 7 %, publishing 6 %. Beside a service its caches are cold, "
+    "and it takes a fifth more."
 )
 COLD_PROFILE: Final = (
     "In one process, without HTTP/2, a cold call takes 21 µs (1 user, 32 in flight), 170 (100 users) and 1,430 (1,000 "
@@ -250,9 +250,9 @@ ROWS: Final = (
             Aim("writes.redis.one.32.per_s", 25, "k/s", 27, 1e-3, least=True),
         ),
         "writes.redis.one.32",
-        "With 32 in flight the users of a dozen calls share a script call: 13 µs of Redis a call and 24 of the service. "
-        "With one in flight the service waits three times a call (for the request, for Redis, for the feed), and finds "
-        "its code out of the caches each time.",
+        "With 32 in flight the users of a dozen calls share a script call: 13 µs of Redis a call and 24 of the "
+        "service. With one in flight the service waits three times a call (for the request, for Redis, for the feed), "
+        "and finds its code out of the caches each time.",
     ),
     *_asked(1, "5,400-6,200 / 29-32k", (6_000, 31_000), (6_200, 32_000)),
     *_asked(100, "160-210 / 720-1,160", (2_000, 5_000), (210, 1_160)),

@@ -76,13 +76,18 @@ def format_version(version: int) -> str:
 
 def version_of(state: bytes | None) -> int:
     """The version in a partition's state; 0 of one that has none."""
-    return parse_version(state.partition(b" ")[0].decode()) if state else 0
+    return parse_version(state[1 : _version_end(state)].decode()) if state else 0
 
 
 def counts_of(state: bytes | None) -> dict[int, int]:
     """The numbers of users by platform in a partition's state, for platforms that have any."""
-    counts = (state or b" ").partition(b" ")[2]
+    counts = state[_version_end(state) :] if state else b""
     return {number: count for number, (count,) in enumerate(COUNTS.iter_unpack(counts), 1) if count}
+
+
+def _version_end(state: bytes) -> int:
+    # A version is packed as a text of up to 31 bytes: 160 and its length, then the text.
+    return state[0] - 159
 
 
 def read_entry(partition: int, version: bytes, told: bytes) -> FeedEntry:

@@ -32,6 +32,7 @@ class WriteCalls:
         self, prefix: str, partitions: int, history: int, timed_ttl_ms: int, may_share: Callable[[], bool]
     ) -> None:
         self._keys = [keys_of(prefix, partition) for partition in range(partitions)]
+        self._numbers = list(map(pack, range(partitions)))
         self._timed_keys = [keys[:TIMED_KEYS] for keys in self._keys]
         self._history = history
         self._timed_ttl_ms = timed_ttl_ms
@@ -39,12 +40,12 @@ class WriteCalls:
 
     def holds(self, batch: HoldBatch, parts: Mapping[int, Sequence[HoldState]]) -> list[SharedCall]:
         """A batch's calls, from its states by partition."""
-        head = (batch.holder, batch.lane, batch.seq, batch.op_id, self._history)
+        head = (batch.holder, batch.lane, batch.seq, pack(batch.op_id), self._history)
         return [self._call("write_holds", self._keys, head, share, parts, pack_states) for share in self._shares(parts)]
 
     def timed(self, op_id: str, parts: Mapping[int, Mapping[str, TimedEdit]]) -> list[SharedCall]:
         """The calls for edits by partition and user."""
-        head = (op_id, self._history, self._timed_ttl_ms)
+        head = (pack(op_id), self._history, self._timed_ttl_ms)
         return [
             self._call("write_timed", self._timed_keys, head, share, parts, pack_edits) for share in self._shares(parts)
         ]
@@ -75,7 +76,7 @@ class WriteCalls:
         args: list[Any] = [*head]
         for partition in share:
             keys += keys_of_each[partition]
-            args.append(partition)
+            args.append(self._numbers[partition])
             args += told(parts[partition])
         return share, Call(share[0], script(name), tuple(args), keys=tuple(keys))
 

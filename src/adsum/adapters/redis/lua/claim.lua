@@ -29,7 +29,7 @@ local function is_after(one, other)
 end
 
 local field = 'r:' .. ARGV[1]
-local version = string.match(call('HGET', KEYS[USERS], '') or NEW, '^%S+')
+local version = cmsgpack.unpack((version_and_counts(call('HGET', KEYS[USERS], '') or NEW)))
 local record = call('HGET', KEYS[BOOK], field)
 local cursor, owner, numbers = string.match(record or version .. ' 0', '^(%S+) (%d+)(.*)$')
 local bidders, known = {}, false

@@ -24,11 +24,11 @@
 -- holder "t" is the set calls. Lua counts in doubles and its bit library in 32 bits,
 -- so a mask travels as two halves: low has platform IDs 1 to 31, high 32 to 62.
 --
--- A state is "<version> <counts>": how many users are on each platform from ID 1 on, four bytes each,
--- as far as any ever was.
+-- A state is the version, packed, and counts: how many users are on each platform from ID 1 on, four
+-- bytes each, as far as any ever was.
 
 local bor, band, bnot, lshift, rshift = bit.bor, bit.band, bit.bnot, bit.lshift, bit.rshift
-local call, pack = redis.call, cmsgpack.pack
+local call, pack, unpack = redis.call, cmsgpack.pack, unpack
 local TIMED = 't'
 local USERS, FEED, CHANNEL, DEADLINES, BOOK, LEASES, LANES = 1, 2, 3, 4, 5, 6, 7
 
@@ -51,6 +51,8 @@ end
 local function lease_lost()
   return redis.error_reply('LEASELOST the lease of this holder has ended')
 end
+
+local NONE = {}
 
 -- Lua passes so many values at most to one call with room to spare.
 local PORTION = 2000
@@ -80,25 +82,21 @@ local function read(record)
   return reading
 end
 
-local NEW = '0-0 '
-local states = {}
+local NEW = pack('0-0')
 
--- The records of users, false for none, in few calls; the state is noted with them, for `write`.
+-- The two of a state. A packed text of up to 31 bytes begins with 160 and its length.
+local function version_and_counts(state)
+  local size = string.byte(state) - 159
+  return string.sub(state, 1, size), string.sub(state, size + 1)
+end
+
+-- The state, then the records of users, false for none: in few calls.
 local function records_of(at, users)
-  local n = #users
-  if n == 0 then return {} end
-  local records = {}
-  users[n + 1] = ''
-  for start = 1, n + 1, PORTION do
-    local portion = call('HMGET', KEYS[at + USERS], unpack(users, start, math.min(start + PORTION - 1, n + 1)))
-    if start == 1 then
-      records = portion
-    else
-      for i = 1, #portion do records[start + i - 1] = portion[i] end
-    end
+  local records = call('HMGET', KEYS[at + USERS], '', unpack(users, 1, math.min(#users, PORTION)))
+  for start = PORTION + 1, #users, PORTION do
+    local more = call('HMGET', KEYS[at + USERS], unpack(users, start, math.min(start + PORTION - 1, #users)))
+    for i = 1, #more do records[start + i] = more[i] end
   end
-  states[at] = records[n + 1] or NEW
-  users[n + 1], records[n + 1] = nil, nil
   return records
 end
 
@@ -126,18 +124,19 @@ local function step_to_hold(before, holder, low, high)
     end
   end
   local was, is = read(before), read(after)
-  local step = {after = after, stays = before == after, was = was, is = is}
-  step.told = was.low ~= is.low or was.high ~= is.high
-  known[high] = step
-  return step
+  local told = was.low ~= is.low or was.high ~= is.high
+  known[high] = {after = after, stays = before == after, was = was, is = is, told = told}
+  return known[high]
 end
 
--- The first `count` of `values`, which may hold more: one table serves all partitions, because to
--- grow one costs more than to fill it.
+-- The first `count` of `values`.
 local function call_all(command, key, values, count)
-  for start = 1, count, PORTION do
-    call(command, key, unpack(values, start, math.min(start + PORTION - 1, count)))
+  local start = 1
+  while count - start >= PORTION do
+    call(command, key, unpack(values, start, start + PORTION - 1))
+    start = start + PORTION
   end
+  if count > 0 then call(command, key, unpack(values, start, count)) end
 end
 
 -- The platforms of a mask.
@@ -225,42 +224,54 @@ end
 -- Packed: an array of two empty ones.
 local NO_CAUSES = '\146\144\144'
 
-local NONE, entries, records, gone = {}, {}, {}, {}
+-- One table serves all partitions, because to grow one costs more than to fill it: so they may hold more
+-- than is counted.
+local entries, fresh, gone, times = {}, {}, {}, {}
 
--- Has each user take a step, and notes for `publish` whose union of holds changed and, if given,
--- what is to be told of logins and of ended tokens. A user is named once, and was read by `records_of`.
-local function write(at, partition, users, packed, causes, taken, op_id, history, logins, ended)
-  local n, going, times, told = 0, 0, {}, 0
+-- Has each user take a step from their record, and notes for `publish` whose union of holds changed and,
+-- if given, what is to be told of logins and of ended tokens. A user is named once. The partition and the
+-- operation ID are packed.
+local function write(at, partition, users, records, packed, causes, taken, op_id, history, logins, ended)
+  local n, going, told, fresh, gone = 0, 0, 0, fresh, gone
+  local step, after, stays, since, head, body
+  for one in pairs(times) do times[one] = nil end
   for i = 1, #users do
-    local step = taken[i]
-    if not step.stays then
-      local after = step.after
+    -- Most often it is the same as that of the user before.
+    if taken[i] ~= step then
+      if step then times[step] = (times[step] or 0) + i - since end
+      step, since = taken[i], i
+      after, stays = step.after, step.stays
+    end
+    if not stays then
       if after then
-        records[n + 1], records[n + 2] = users[i], after
+        fresh[n + 1], fresh[n + 2] = users[i], after
         n = n + 2
       else
         going = going + 1
         gone[going] = users[i]
       end
-      if step.told then
-        told = told + 1
-        times[step] = (times[step] or 0) + 1
-      end
     end
+  end
+  if step then times[step] = (times[step] or 0) + #users + 1 - since end
+  for one, users_of_it in pairs(times) do
+    if one.told then told = told + users_of_it else times[one] = nil end
   end
   logins, ended = logins or NONE, ended or NONE
   if told > 0 or #logins > 0 or #ended > 0 then
-    local before, counts = string.match(states[at], '^(%S+) (.*)$')
-    local body = tell(pack(before, op_id), users, packed, causes, taken, times, told, logins, ended)
-    local version = call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body)
-    records[n + 1], records[n + 2] = '', version .. ' ' .. count(counts, times)
+    local before, counts = version_and_counts(records[1] or NEW)
+    body = tell(before .. op_id, users, packed, causes, taken, times, told, logins, ended)
+    local version = pack(call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body))
+    fresh[n + 1], fresh[n + 2] = '', version .. count(counts, times)
     n = n + 2
     -- An array of three.
-    entries[#entries + 1] = '\147' .. pack(tonumber(partition), version)
+    head = '\147' .. partition .. version
+  end
+  call_all('HSET', KEYS[at + USERS], fresh, n)
+  call_all('HDEL', KEYS[at + USERS], gone, going)
+  if body then
+    entries[#entries + 1] = head
     entries[#entries + 1] = body
   end
-  call_all('HSET', KEYS[at + USERS], records, n)
-  call_all('HDEL', KEYS[at + USERS], gone, going)
 end
 
 -- Publishes what was written in all partitions, as one message: an array.
@@ -288,7 +299,7 @@ local function in_each_partition(keys_a_partition, work)
 end
 
 -- The same for the one partition of a sweep, which nobody caused.
-local function write_swept(partition, users, taken, op_id, history)
-  write(0, partition, users, pack(users), NO_CAUSES, taken, op_id, history)
+local function write_swept(partition, users, records, taken, op_id, history)
+  write(0, pack(tonumber(partition)), users, records, pack(users), NO_CAUSES, taken, pack(op_id), history)
   publish()
 end

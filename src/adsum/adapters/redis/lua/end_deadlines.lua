@@ -15,12 +15,13 @@ for _, member in ipairs(due) do
     highs[user] = bor(highs[user], lshift(1, id - 32))
   end
 end
-local taken = {}
-for i, record in ipairs(records_of(0, users)) do
-  local timed, user = read(record).holds[TIMED] or {0, 0}, users[i]
+local taken, records = {}, records_of(0, users)
+for i, user in ipairs(users) do
+  local record = records[i + 1]
+  local timed = read(record).holds[TIMED] or {0, 0}
   local low, high = band(timed[1], bnot(lows[user])), band(timed[2], bnot(highs[user]))
   taken[i] = step_to_hold(record, TIMED, low, high)
 end
 call_all('ZREM', KEYS[DEADLINES], due, #due)
-write_swept(ARGV[3], users, taken, ARGV[1], ARGV[2])
+write_swept(ARGV[3], users, records, taken, ARGV[1], ARGV[2])
 return #due

@@ -8,8 +8,7 @@ if ARGV[6] ~= '' and not lives(ARGV[6]) then return lease_lost() end
 if not has_ended(ARGV[4], ARGV[5]) then return 0 end
 local users, taken = {}, {}
 for i = 7, #ARGV do users[i - 6] = ARGV[i] end
-for i, record in ipairs(records_of(0, users)) do
-  taken[i] = step_to_hold(record, ARGV[5], 0, 0)
-end
-write_swept(ARGV[3], users, taken, ARGV[1], ARGV[2])
+local records = records_of(0, users)
+for i = 1, #users do taken[i] = step_to_hold(records[i + 1], ARGV[5], 0, 0) end
+write_swept(ARGV[3], users, records, taken, ARGV[1], ARGV[2])
 return 1

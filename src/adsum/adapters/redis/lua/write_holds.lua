@@ -1,6 +1,6 @@
 -- Sets the present platforms of users on one holder.
--- ARGV  1 holder  2 lane  3 sequence number  4 operation ID  5 entries the feed keeps
---       then for each partition, in the order of its keys: its number, user IDs (packed, each once),
+-- ARGV  1 holder  2 lane  3 sequence number  4 operation ID (packed)  5 entries the feed keeps
+--       then for each partition, in the order of its keys: its number (packed), user IDs (packed, each once),
 --         causes (packed, as the feed has them), and packed: low and high of each user (flat), logins
 --         (flat: user ID, platform ID, token, low and high of the platforms it ends, age in ms, unix
 --         ms after which it was or 0, unix ms at which it was or 0), ended tokens (as the feed has them)
@@ -34,7 +34,7 @@ end
 -- Those logins to be told of: another holder has a platform that they end.
 local function to_tell(logins, told_ms, holder, users, records)
   local records_by_user, told, n = {}, {}, 0
-  for i = 1, #users do records_by_user[users[i]] = records[i] end
+  for i = 1, #users do records_by_user[users[i]] = records[i + 1] end
   for i = 1, #logins, 8 do
     local user, at_ms = logins[i], logins[i + 7]
     if at_ms == 0 then at_ms = math.max(told_ms - logins[i + 5], logins[i + 6] + 1) end
@@ -54,12 +54,12 @@ return in_each_partition(LANES, function(at, nth)
     local users, told_of = cmsgpack.unpack(ARGV[first + 1]), cmsgpack.unpack(ARGV[first + 3])
     local masks, logins, ended = told_of[1], told_of[2], told_of[3]
     local records, told = records_of(at, users), nil
-    for i = 1, #users do taken[i] = step_to_hold(records[i], holder, masks[2 * i - 1], masks[2 * i]) end
+    for i = 1, #users do taken[i] = step_to_hold(records[i + 1], holder, masks[2 * i - 1], masks[2 * i]) end
     if #logins > 0 or #ended > 0 then
       told_ms = told_at(at)
       told = to_tell(logins, told_ms, holder, users, records)
     end
-    write(at, ARGV[first], users, ARGV[first + 1], ARGV[first + 2], taken, ARGV[4], ARGV[5], told, ended)
+    write(at, ARGV[first], users, records, ARGV[first + 1], ARGV[first + 2], taken, ARGV[4], ARGV[5], told, ended)
     -- Last, so that what failed half way is done whole when it comes again.
     call('HSET', KEYS[at + LANES], lane, ARGV[3])
   end

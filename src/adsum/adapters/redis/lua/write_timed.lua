@@ -1,7 +1,7 @@
 -- Holds platforms until a deadline, and lets others go: letting go comes first.
 -- KEYS  of each partition the first four
--- ARGV  1 operation ID  2 entries the feed keeps  3 ms a hold lasts
---       then for each partition, in the order of its keys: its number, masks (of all users, or packed
+-- ARGV  1 operation ID (packed)  2 entries the feed keeps  3 ms a hold lasts
+--       then for each partition, in the order of its keys: its number (packed), masks (of all users, or packed
 --         of each), user IDs (packed, each once), causes (packed, as the feed has them); masks are
 --         "<online low> <online high> <offline low> <offline high>"
 -- Returns 1 for each partition, or what failed there.
@@ -32,30 +32,31 @@ local deadline = string.format('%.0f', now_ms() + tonumber(ARGV[3]))
 
 local taken, gone, set = {}, {}, {}
 return in_each_partition(DEADLINES, function(at, nth)
-  local first = 4 + 4 * nth
+  local first, taken, gone, set, deadline = 4 + 4 * nth, taken, gone, set, deadline
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
   local records, going, coming = records_of(at, users), 0, 0
-  local effect, its_record, its_masks
+  local step, gone_begins, set_begins, its_record, its_masks
   for i = 1, #users do
-    local user, record, edit = users[i], records[i], each and each[i] or masks
-    if record ~= its_record or edit ~= its_masks then
-      effect, its_record, its_masks = effect_of(record, edit), record, edit
+    local user, record = users[i], records[i + 1]
+    if each then masks = each[i] end
+    -- Most often it is the same as that of the user before.
+    if record ~= its_record or masks ~= its_masks then
+      local effect = effect_of(record, masks)
+      step, gone_begins, set_begins, its_record, its_masks = effect.step, effect.gone, effect.set, record, masks
     end
-    taken[i] = effect.step
-    local begins = effect.set
-    for j = 1, #begins do
-      set[coming + 1], set[coming + 2] = deadline, begins[j] .. user
+    taken[i] = step
+    for j = 1, #set_begins do
+      set[coming + 1], set[coming + 2] = deadline, set_begins[j] .. user
       coming = coming + 2
     end
-    begins = effect.gone
-    for j = 1, #begins do
+    for j = 1, #gone_begins do
       going = going + 1
-      gone[going] = begins[j] .. user
+      gone[going] = gone_begins[j] .. user
     end
   end
   call_all('ZREM', KEYS[at + DEADLINES], gone, going)
   call_all('ZADD', KEYS[at + DEADLINES], set, coming)
-  write(at, ARGV[first], users, ARGV[first + 2], ARGV[first + 3], taken, ARGV[1], ARGV[2])
+  write(at, ARGV[first], users, records, ARGV[first + 2], ARGV[first + 3], taken, ARGV[1], ARGV[2])
   return 1
 end)
