@@ -249,11 +249,14 @@ class Supervisor:
 
     async def _checks(self) -> dict[str, Check]:
         """Of all workers that take connections: where there is none, the system leads nobody."""
+        asked = self._serving()
+        answers = dict(zip(asked, await asyncio.gather(*map(_checks_of, asked)), strict=True))
+        # Now: one that was told to stop meanwhile says so, and is no longer counted.
         serving = [] if self._stop.is_set() else self._serving()
         text = "stopping" if self._stop.is_set() else f"{len(serving)} of {self._settings.workers} take connections"
         found = {"workers": Check(bool(serving), text)}
-        for worker, checks in zip(serving, await asyncio.gather(*map(_checks_of, serving)), strict=True):
-            found |= {f"worker {worker.number} {name}": check for name, check in checks.items()}
+        for worker in serving:
+            found |= {f"worker {worker.number} {name}": check for name, check in answers.get(worker, {}).items()}
         return found
 
     async def _metrics(self) -> bytes:

@@ -74,20 +74,20 @@ def format_version(version: int) -> str:
     return f"{version >> SEQUENCE_BITS}-{version & (1 << SEQUENCE_BITS) - 1}"
 
 
-def version_of(state: bytes | None) -> int:
-    """The version in a partition's state; 0 of one that has none."""
-    return parse_version(state[1 : _version_end(state)].decode()) if state else 0
+def version_of(summary: bytes | None) -> int:
+    """The version in a partition's summary; 0 of one that has none."""
+    return parse_version(summary[1 : _version_end(summary)].decode()) if summary else 0
 
 
-def counts_of(state: bytes | None) -> dict[int, int]:
-    """The numbers of users by platform in a partition's state, for platforms that have any."""
-    counts = state[_version_end(state) :] if state else b""
+def counts_of(summary: bytes | None) -> dict[int, int]:
+    """The numbers of users by platform in a partition's summary, for platforms that have any."""
+    counts = summary[_version_end(summary) :] if summary else b""
     return {number: count for number, (count,) in enumerate(COUNTS.iter_unpack(counts), 1) if count}
 
 
-def _version_end(state: bytes) -> int:
+def _version_end(summary: bytes) -> int:
     # A version is packed as a text of up to 31 bytes: 160 and its length, then the text.
-    return state[0] - 159
+    return summary[0] - 159
 
 
 def read_entry(partition: int, version: bytes, told: bytes) -> FeedEntry:

@@ -33,9 +33,9 @@ def script(name: str) -> Script:
 
 
 def keys_of(prefix: str, partition: int) -> tuple[str, ...]:
-    """KEYS 1 to 7 of the scripts: users, feed, channel, deadlines, book, leases, lanes."""
+    """KEYS 1 to 7 of the scripts: users, feed, channel, deadlines, state, leases, lanes."""
     tag = f"{prefix}:{{{partition}}}"
-    return tuple(f"{tag}:{name}" for name in ("users", "feed", "channel", "deadlines", "book", "leases", "lanes"))
+    return tuple(f"{tag}:{name}" for name in ("users", "feed", "channel", "deadlines", "state", "leases", "lanes"))
 
 
 def slot_of(partition: int) -> int:

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-USERS, FEED, BOOK = 0, 1, 4
+USERS, FEED, STATE = 0, 1, 4
 """Indexes of keys that plain commands use."""
 
 USERS_A_CALL = 1_000
@@ -52,7 +52,7 @@ MAX_SCAN = 1 << 48
 """A scan cursor is below the size of the hash's table, rounded up to a power of two."""
 
 NOBODY = b""
-"""Among the users, where a partition's state is; nobody has an empty ID."""
+"""Among the users, where a partition's summary is; nobody has an empty ID."""
 
 LAYOUT = "4"
 """The version of keys and records; another one is refused at the start."""
@@ -116,8 +116,8 @@ class RedisStore:
     async def open(self) -> None:
         """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
         wanted = {b"layout": LAYOUT, b"partitions": str(self.partitions)}
-        claims = [Call(0, "HSETNX", (field, value), BOOK) for field, value in wanted.items()]
-        *_, found = await self._trips.run([*claims, Call(0, "HMGET", tuple(wanted), BOOK)])
+        claims = [Call(0, "HSETNX", (field, value), STATE) for field, value in wanted.items()]
+        *_, found = await self._trips.run([*claims, Call(0, "HMGET", tuple(wanted), STATE)])
         layout, partitions = (value.decode() for value in found)
         if layout != LAYOUT:
             raise ArgumentError(f"the store has layout {layout}, and this version of Adsum needs {LAYOUT}")
@@ -135,7 +135,7 @@ class RedisStore:
         if not fields:
             return
         pairs = tuple(part for pair in zip(fields, alike.values(), strict=True) for part in pair)
-        found, _ = await self._trips.run([Call(0, "HMGET", tuple(fields), BOOK), Call(0, "HSET", pairs, BOOK)])
+        found, _ = await self._trips.run([Call(0, "HMGET", tuple(fields), STATE), Call(0, "HSET", pairs, STATE)])
         for (name, text), other in zip(alike.items(), found, strict=True):
             if other is not None and other.decode() != text:
                 log.warning(
@@ -217,11 +217,12 @@ class RedisStore:
         partitions = range(self.partitions)
         calls = [Call(p, command, args) for p in partitions for command, args in (("HLEN", ()), ("HGET", (NOBODY,)))]
         answers = await self._trips.run(calls)
-        lengths, states = answers[::2], answers[1::2]
-        by_platform = Counter[int]()
-        for state in states:
-            by_platform.update(counts_of(state))
-        return Census(sum(lengths) - sum(state is not None for state in states), dict(by_platform))
+        online, by_platform = 0, Counter[int]()
+        for length, summary in zip(answers[::2], answers[1::2], strict=True):
+            # One that came just between the two is not counted.
+            online += max(0, length - (summary is not None))
+            by_platform.update(counts_of(summary))
+        return Census(online, dict(by_platform))
 
     async def sweep(self, op_id: str) -> None:
         """Remove the holds of ended leases and of passed deadlines."""
@@ -246,8 +247,8 @@ class RedisStore:
 
     async def versions(self) -> list[int]:
         """The present version of each partition."""
-        states = await self._trips.run([Call(p, "HGET", (NOBODY,), USERS) for p in range(self.partitions)])
-        return list(map(version_of, states))
+        summaries = await self._trips.run([Call(p, "HGET", (NOBODY,), USERS) for p in range(self.partitions)])
+        return list(map(version_of, summaries))
 
     async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
         """Bid for partitions in a role; raises `LeaseLost`."""
@@ -298,8 +299,8 @@ class RedisStore:
         asked = _Asked(user_ids, self._count)
         answers = await self._trips.run([Lookup(p, USERS, (NOBODY, *users)) for p, users in asked.groups])
         found: list[Iterable[Reading]] = []
-        for state, *records in answers:
-            at = version_of(state)
+        for summary, *records in answers:
+            at = version_of(summary)
             # Users are many, records few.
             readings = {record: Reading(read_record(record), at) for record in set(records)}
             found.append(map(readings.__getitem__, records))

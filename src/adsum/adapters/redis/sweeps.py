@@ -73,7 +73,7 @@ class Sweeps:
             users: dict[bytes, dict[bytes, None]] = {}
             for user, record in pairs(flat):
                 if not user:
-                    continue  # The state, of nobody.
+                    continue  # The summary, of nobody.
                 for number in _holders(record):
                     if number in numbers:
                         users.setdefault(number, {})[user] = None

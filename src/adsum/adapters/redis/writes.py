@@ -4,11 +4,12 @@ A script call costs as much as several users in it, and so does each partition i
 comes while enough is under way waits, and goes together.
 
 Invariants:
-- of a user's writes, a later one is not sent before an earlier one, and goes along with it or after it;
+- writes of a user reach the store in the order in which they were asked for: a user is in one trip at a time;
 - a caller hears the outcome of the partitions they wrote to, whatever became of others.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from adsum.domain.errors import StoreError
@@ -25,7 +26,7 @@ MAX_TRIPS = 2
 one that hangs has at most one trip at a time to find out whether it still does."""
 
 MAX_EDITS = 10_000
-"""In one trip."""
+"""In one trip, before the last caller's."""
 
 
 class SharedWrites:
@@ -35,45 +36,42 @@ class SharedWrites:
         self._send = send
         self._place = place
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathering: _Gathering | None = None
-        self._trips: set[asyncio.Task[None]] = set()
+        self._waiting: deque[_Gathering] = deque()
+        self._trips: dict[asyncio.Task[None], _Gathering] = {}
 
     async def write(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
         """Apply edits in order; raises `StoreError`. Those who share a trip share one operation ID: the first's."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        gathering = self._gathering
-        if gathering is None:
-            gathering = self._gathering = _Gathering(op_id)
+        if not self._waiting or self._waiting[-1].size >= MAX_EDITS:
+            self._waiting.append(_Gathering(op_id))
             self._loop.call_soon(self._go)
         done: asyncio.Future[None] = self._loop.create_future()
-        gathering.add(edits, self._place, done)
-        if gathering.size >= MAX_EDITS:
-            self._start()
+        self._waiting[-1].add(edits, self._place, done)
         await done
 
     async def close(self) -> None:
         """Give up what is under way."""
-        if self._gathering is not None:
-            self._gathering.fail(StoreError("the store is closed"))
-            self._gathering = None
+        for gathering in self._waiting:
+            gathering.fail(StoreError("the store is closed"))
+        self._waiting.clear()
         for trip in self._trips:
             trip.cancel()
         await asyncio.gather(*self._trips, return_exceptions=True)
 
     def _go(self) -> None:
-        if self._gathering is not None and len(self._trips) < MAX_TRIPS:
-            self._start()
-
-    def _start(self) -> None:
-        gathering, self._gathering = self._gathering, None
-        assert gathering is not None
-        trip = asyncio.create_task(self._run(gathering))
-        self._trips.add(trip)
-        trip.add_done_callback(self._ended)
+        while self._waiting and len(self._trips) < MAX_TRIPS:
+            gathering = self._waiting[0]
+            # A trip may go again, and must not arrive after what was written later.
+            if any(gathering.shares_users(other) for other in self._trips.values()):
+                return
+            self._waiting.popleft()
+            trip = asyncio.create_task(self._run(gathering))
+            self._trips[trip] = gathering
+            trip.add_done_callback(self._ended)
 
     def _ended(self, trip: "asyncio.Task[None]") -> None:
-        self._trips.discard(trip)
+        del self._trips[trip]
         self._go()
 
     async def _run(self, gathering: "_Gathering") -> None:
@@ -110,6 +108,10 @@ class _Gathering:
                 part[edit.user_id] = earlier.then(edit)
         self.size += len(edits)
         self._callers.append((done, mine))
+
+    def shares_users(self, other: "_Gathering") -> bool:
+        parts = other.parts
+        return any(not edits.keys().isdisjoint(parts.get(partition, ())) for partition, edits in self.parts.items())
 
     def tell(self, failures: Mapping[int, StoreError]) -> None:
         for done, partitions in self._callers:

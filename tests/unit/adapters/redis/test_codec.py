@@ -56,13 +56,13 @@ def test_a_record_is_the_union_of_its_holds(holds: dict[str, int]) -> None:
     assert read_record(record or None) == union
 
 
-def test_a_state_has_a_version_and_counts_by_platform() -> None:
-    state = b"\xaf1700000000000-3" + struct.pack("<4i", 5, 0, 0, 2)
-    assert format_version(version_of(state)) == "1700000000000-3"
-    assert counts_of(state) == {1: 5, 4: 2}
+def test_a_summary_has_a_version_and_counts_by_platform() -> None:
+    summary = b"\xaf1700000000000-3" + struct.pack("<4i", 5, 0, 0, 2)
+    assert format_version(version_of(summary)) == "1700000000000-3"
+    assert counts_of(summary) == {1: 5, 4: 2}
 
 
-@pytest.mark.parametrize("state", [None, b"\xa30-0"])
-def test_a_state_of_nothing(state: bytes | None) -> None:
-    assert version_of(state) == 0
-    assert counts_of(state) == {}
+@pytest.mark.parametrize("summary", [None, b"\xa30-0"])
+def test_a_summary_of_nothing(summary: bytes | None) -> None:
+    assert version_of(summary) == 0
+    assert counts_of(summary) == {}

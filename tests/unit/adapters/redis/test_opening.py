@@ -40,8 +40,8 @@ async def test_settings_other_than_those_of_the_node_before_are_a_warning(
 async def test_another_layout_is_refused(open_store: OpenStore) -> None:
     """A later version of Adsum may have written keys that this one would misread."""
     async with redis_server() as redis:
-        await redis.run("HSET", "adsum:{0}:book", "layout", "2")
-        with pytest.raises(ArgumentError, match="has layout 2, and this version of Adsum needs 4"):
+        await redis.run("HSET", "adsum:{0}:state", "layout", "3")
+        with pytest.raises(ArgumentError, match="has layout 3, and this version of Adsum needs 4"):
             await open_store(redis.url)
 
 

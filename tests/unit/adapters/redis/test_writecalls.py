@@ -88,13 +88,25 @@ async def test_what_fails_in_one_partition_is_no_other_ones_loss(open_store: Ope
             lambda: store.write_holds(hold_batch("a", 1, dict.fromkeys(USERS, IOS))),
             lambda: store.write_timed("op", [TimedEdit(user, ANDROID, 0) for user in USERS]),
         ):
-            with pytest.raises(StoreError, match="WRONGTYPE"):
+            with pytest.raises(StoreError, match="refused: WRONGTYPE"):
                 await write()
             await eventually(all_heard)
             heard.clear()
         await redis.run("DEL", key)
         await store.write_holds(hold_batch("a", 1, dict.fromkeys(USERS, IOS)))
         assert (await store.read([broken]))[0].mask == IOS
+
+
+async def test_a_failure_says_what_redis_says(open_store: OpenStore) -> None:
+    """Its code tells whether the partitions are, or soon will be, with another server."""
+    async with redis_server() as redis:
+        store = await open_store(redis.url, partitions=PARTITIONS)
+        await store.grant("a", 60_000)
+        await redis.run("REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(StoreError, match="refused: READONLY"):
+            await set_online(store, USERS)
+        with pytest.raises(StoreError, match="refused: READONLY"):
+            await store.write_holds(hold_batch("a", 1, dict.fromkeys(USERS, IOS)))
 
 
 async def is_whole(redis: RedisServer) -> bool:

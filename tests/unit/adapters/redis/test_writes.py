@@ -115,10 +115,24 @@ async def test_one_that_gives_up_does_not_take_the_others_along(trips: Trips) ->
     assert one.cancelled()
 
 
+async def test_a_user_is_in_one_trip_at_a_time(trips: Trips) -> None:
+    """One that goes again, because its connection was lost, would undo what was written later."""
+    callers = [trips.write("a", "x1")]
+    await turns()
+    callers += [trips.write("b", "y1", "x1")]
+    await turns()
+    assert len(trips.sent) == 1
+    trips.ends[0].set_result({})
+    await turns()
+    assert [op_id for op_id, _ in trips.sent] == ["a", "b"]
+    trips.ends[1].set_result({})
+    await asyncio.gather(*callers)
+
+
 async def test_a_trip_has_a_most(trips: Trips, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More go in the next, at once: a call alone may have as many."""
+    """More go in the next: a call alone may have as many."""
     monkeypatch.setattr(writes, "MAX_EDITS", 3)
-    callers = [trips.write("a", "x1", "y1"), trips.write("b", "z1", "u1"), trips.write("c", "v1", "w1", "x1")]
+    callers = [trips.write("a", "x1", "y1"), trips.write("b", "z1", "u1"), trips.write("c", "v1", "w1", "s1")]
     await turns()
     assert [len(parts[1]) for _, parts in trips.sent] == [4, 3]
     for end in trips.ends:

@@ -5,7 +5,7 @@
 -- living holders bid, and 1 if nobody is the owner. Errs with LEASELOST if the bidder has no
 -- lease, unless it leaves.
 --
--- The book's field r:<role>: "<cursor> <owner's number, or 0> <number of each who bids> ..."
+-- State field r:<role>: "<cursor> <owner's number, or 0> <number of each who bids> ..."
 
 local live, me = {}, nil
 local now, leases = now_ms(), call('HGETALL', KEYS[LEASES])
@@ -30,7 +30,7 @@ end
 
 local field = 'r:' .. ARGV[1]
 local version = cmsgpack.unpack((version_and_counts(call('HGET', KEYS[USERS], '') or NEW)))
-local record = call('HGET', KEYS[BOOK], field)
+local record = call('HGET', KEYS[STATE], field)
 local cursor, owner, numbers = string.match(record or version .. ' 0', '^(%S+) (%d+)(.*)$')
 local bidders, known = {}, false
 for number in string.gmatch(numbers, '%d+') do
@@ -49,5 +49,5 @@ end
 if ARGV[3] == 'leave' and owner == me then owner = '0' end
 if ARGV[3] == 'take' and owner == '0' then owner = me end
 local fresh = cursor .. ' ' .. owner .. ' ' .. table.concat(bidders, ' ')
-if fresh ~= record then call('HSET', KEYS[BOOK], field, fresh) end
+if fresh ~= record then call('HSET', KEYS[STATE], field, fresh) end
 return {owner == me and cursor, version, #bidders, owner == '0' and 1 or 0}

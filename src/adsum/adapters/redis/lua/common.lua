@@ -2,12 +2,12 @@
 -- works on one partition. Where one server has all, `write_timed` and `write_holds` take several,
 -- and the keys of one partition follow those of the other.
 --
--- KEYS  1 users      hash: user ID -> record, and of nobody, '' -> state (what is written and read
---                    with users is cheapest beside them)
+-- KEYS  1 users      hash: user ID -> record, and of nobody, '' -> summary (what is written and
+--                    read with users is cheapest beside them)
 --       2 feed       stream: one entry a change of the version
 --       3 channel    where entries are published (sharded): all of one call on that of its first partition
 --       4 deadlines  sorted set: "<platform ID>:<user ID>" -> unix ms at which the hold ends
---       5 book       hash: hid (last holder number), l (unix ms of the last logins told), o (ms that
+--       5 state      hash: hid (last holder number), l (unix ms of the last logins told), o (ms that
 --                    these are ahead of the clock), s (unix ms of the last look at leases),
 --                    r:<role> (see claim.lua); of partition 0 also how the store is set
 --       6 leases     hash: holder -> "<holder number>:<unix ms at which it ends, below 1 once ended>"
@@ -24,13 +24,13 @@
 -- holder "t" is the set calls. Lua counts in doubles and its bit library in 32 bits,
 -- so a mask travels as two halves: low has platform IDs 1 to 31, high 32 to 62.
 --
--- A state is the version, packed, and counts: how many users are on each platform from ID 1 on, four
+-- A summary is the version, packed, and counts: how many users are on each platform from ID 1 on, four
 -- bytes each, as far as any ever was.
 
 local bor, band, bnot, lshift, rshift = bit.bor, bit.band, bit.bnot, bit.lshift, bit.rshift
 local call, pack, unpack = redis.call, cmsgpack.pack, unpack
 local TIMED = 't'
-local USERS, FEED, CHANNEL, DEADLINES, BOOK, LEASES, LANES = 1, 2, 3, 4, 5, 6, 7
+local USERS, FEED, CHANNEL, DEADLINES, STATE, LEASES, LANES = 1, 2, 3, 4, 5, 6, 7
 
 local function now_ms()
   local time = call('TIME')
@@ -84,13 +84,13 @@ end
 
 local NEW = pack('0-0')
 
--- The two of a state. A packed text of up to 31 bytes begins with 160 and its length.
-local function version_and_counts(state)
-  local size = string.byte(state) - 159
-  return string.sub(state, 1, size), string.sub(state, size + 1)
+-- The two of a summary. A packed text of up to 31 bytes begins with 160 and its length.
+local function version_and_counts(summary)
+  local size = string.byte(summary) - 159
+  return string.sub(summary, 1, size), string.sub(summary, size + 1)
 end
 
--- The state, then the records of users, false for none: in few calls.
+-- The summary, then the records of users, false for none: in few calls.
 local function records_of(at, users)
   local records = call('HMGET', KEYS[at + USERS], '', unpack(users, 1, math.min(#users, PORTION)))
   for start = PORTION + 1, #users, PORTION do
@@ -168,7 +168,7 @@ local function moves_of(step)
   return moves
 end
 
--- The counts of a state after steps taken so many times.
+-- The counts of a summary after steps taken so many times.
 local function count(counts, times)
   for step, taken in pairs(times) do
     local moves = moves_of(step)
@@ -260,8 +260,9 @@ local function write(at, partition, users, records, packed, causes, taken, op_id
   if told > 0 or #logins > 0 or #ended > 0 then
     local before, counts = version_and_counts(records[1] or NEW)
     body = tell(before .. op_id, users, packed, causes, taken, times, told, logins, ended)
+    counts = count(counts, times)
     local version = pack(call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body))
-    fresh[n + 1], fresh[n + 2] = '', version .. count(counts, times)
+    fresh[n + 1], fresh[n + 2] = '', version .. counts
     n = n + 2
     -- An array of three.
     head = '\147' .. partition .. version
@@ -280,6 +281,12 @@ local function publish()
   call('SPUBLISH', KEYS[CHANNEL], struct.pack('>BI2', 220, #entries / 2) .. table.concat(entries))
 end
 
+-- What went wrong, as a reply. Redis 7.0 gives its own errors as text, which begins with their code.
+local function error_of(what)
+  if type(what) == 'table' then return what end
+  return redis.error_reply(string.find(what, '^%u+ ') and what or 'ERR ' .. what)
+end
+
 -- Does this in each partition, told where its keys begin and which one it is, and publishes what was
 -- written. Returns what each answers: one that fails is no other's loss. If all fail so does the call.
 local function in_each_partition(keys_a_partition, work)
@@ -289,8 +296,8 @@ local function in_each_partition(keys_a_partition, work)
     if went_well then
       done = true
     else
-      answer = type(answer) == 'table' and answer or redis.error_reply('ERR ' .. answer)
-      failure = answer
+      failure = error_of(answer)
+      answer = failure
     end
     answers[#answers + 1] = answer
   end

@@ -14,9 +14,9 @@ local found, now = {}, now_ms()
 if ARGV[1] == '' then
   -- Every node asks, and one look at the leases of all is enough: else the work would grow with
   -- the square of the number of nodes. (A clock that stepped back is no reason to wait.)
-  local since = now - tonumber(call('HGET', KEYS[BOOK], 's') or 0)
+  local since = now - tonumber(call('HGET', KEYS[STATE], 's') or 0)
   if since >= 0 and since < tonumber(ARGV[3]) then return false end
-  call('HSET', KEYS[BOOK], 's', string.format('%.0f', now))
+  call('HSET', KEYS[STATE], 's', string.format('%.0f', now))
 end
 local all = call('HGETALL', KEYS[LEASES])
 for i = 1, #all, 2 do

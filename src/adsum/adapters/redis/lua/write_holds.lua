@@ -25,9 +25,9 @@ end
 -- When logins are told. Where the clock stepped back, or a replica with a slower one took over, time
 -- runs on from where it was: logins must not seem older than those before, nor all of the same moment.
 local function told_at(at)
-  local past = call('HMGET', KEYS[at + BOOK], 'l', 'o')
+  local past = call('HMGET', KEYS[at + STATE], 'l', 'o')
   local ahead = math.max(tonumber(past[2] or 0), tonumber(past[1] or 0) - now)
-  call('HSET', KEYS[at + BOOK], 'l', string.format('%.0f', now + ahead), 'o', string.format('%.0f', ahead))
+  call('HSET', KEYS[at + STATE], 'l', string.format('%.0f', now + ahead), 'o', string.format('%.0f', ahead))
   return now + ahead
 end
 
