@@ -194,10 +194,10 @@ end
 
 -- What a feed entry tells: of each user whose step is to be told, which one they took.
 -- `packed` and `causes` are the users and their causes as they came: mostly they can go on as they are.
-local function tell(head, users, packed, causes, taken, times, told, logins, ended)
+local function tell(before, op_id, users, packed, causes, taken, times, told, logins, ended)
   -- An array of eight, whose last two are packed already.
   if #users == times[taken[1]] and #logins == 0 and #ended == 0 then
-    return '\152' .. head .. told_alone(taken[1]) .. packed .. causes
+    return '\152' .. before .. op_id .. told_alone(taken[1]) .. packed .. causes
   end
   local steps, numbers, which = {}, {}, {}
   for step in pairs(times) do
@@ -218,7 +218,7 @@ local function tell(head, users, packed, causes, taken, times, told, logins, end
     end
     packed, causes = pack(names), pack({conns, backgrounds})
   end
-  return '\152' .. head .. pack(steps, which, logins, ended) .. packed .. causes
+  return '\152' .. before .. op_id .. pack(steps, which, logins, ended) .. packed .. causes
 end
 
 -- Packed: an array of two empty ones.
@@ -226,7 +226,10 @@ local NO_CAUSES = '\146\144\144'
 
 -- One table serves all partitions, because to grow one costs more than to fill it: so they may hold more
 -- than is counted.
-local entries, fresh, gone, times = {}, {}, {}, {}
+local fresh, gone, times = {}, {}, {}
+
+-- What is published: in the first place how many entries, then of each its head and body.
+local entries = {''}
 
 -- Has each user take a step from their record, and notes for `publish` whose union of holds changed and,
 -- if given, what is to be told of logins and of ended tokens. A user is named once. The partition and the
@@ -259,7 +262,7 @@ local function write(at, partition, users, records, packed, causes, taken, op_id
   logins, ended = logins or NONE, ended or NONE
   if told > 0 or #logins > 0 or #ended > 0 then
     local before, counts = version_and_counts(records[1] or NEW)
-    body = tell(before .. op_id, users, packed, causes, taken, times, told, logins, ended)
+    body = tell(before, op_id, users, packed, causes, taken, times, told, logins, ended)
     counts = count(counts, times)
     local version = pack(call('XADD', KEYS[at + FEED], 'MAXLEN', '~', history, '*', 'c', body))
     fresh[n + 1], fresh[n + 2] = '', version .. counts
@@ -277,8 +280,9 @@ end
 
 -- Publishes what was written in all partitions, as one message: an array.
 local function publish()
-  if #entries == 0 then return end
-  call('SPUBLISH', KEYS[CHANNEL], struct.pack('>BI2', 220, #entries / 2) .. table.concat(entries))
+  if #entries == 1 then return end
+  entries[1] = struct.pack('>BI2', 220, (#entries - 1) / 2)
+  call('SPUBLISH', KEYS[CHANNEL], table.concat(entries))
 end
 
 -- What went wrong, as a reply. Redis 7.0 gives its own errors as text, which begins with their code.

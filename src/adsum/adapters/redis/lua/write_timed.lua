@@ -36,23 +36,34 @@ return in_each_partition(DEADLINES, function(at, nth)
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
   local records, going, coming = records_of(at, users), 0, 0
-  local step, gone_begins, set_begins, its_record, its_masks
+  local effect, step, gone_first, set_first, more, its_record, its_masks
   for i = 1, #users do
     local user, record = users[i], records[i + 1]
     if each then masks = each[i] end
     -- Most often it is the same as that of the user before.
     if record ~= its_record or masks ~= its_masks then
-      local effect = effect_of(record, masks)
-      step, gone_begins, set_begins, its_record, its_masks = effect.step, effect.gone, effect.set, record, masks
+      effect, its_record, its_masks = effect_of(record, masks), record, masks
+      step, gone_first, set_first = effect.step, effect.gone[1], effect.set[1]
+      more = #effect.gone > 1 or #effect.set > 1
     end
     taken[i] = step
-    for j = 1, #set_begins do
-      set[coming + 1], set[coming + 2] = deadline, set_begins[j] .. user
+    if gone_first then
+      going = going + 1
+      gone[going] = gone_first .. user
+    end
+    if set_first then
+      set[coming + 1], set[coming + 2] = deadline, set_first .. user
       coming = coming + 2
     end
-    for j = 1, #gone_begins do
-      going = going + 1
-      gone[going] = gone_begins[j] .. user
+    if more then
+      for j = 2, #effect.gone do
+        going = going + 1
+        gone[going] = effect.gone[j] .. user
+      end
+      for j = 2, #effect.set do
+        set[coming + 1], set[coming + 2] = deadline, effect.set[j] .. user
+        coming = coming + 2
+      end
     end
   end
   call_all('ZREM', KEYS[at + DEADLINES], gone, going)
