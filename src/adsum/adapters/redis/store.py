@@ -195,8 +195,11 @@ class RedisStore:
             page = await self.page_of(partition, scan, max(limit - len(names), limit // 3))
             names += page.names
             masks += page.masks
-            cursor = page.next_cursor * self.partitions + partition if page.next_cursor else partition + 1
-            if cursor == self.partitions:
+            if page.next_cursor:
+                cursor = page.next_cursor * self.partitions + partition
+            elif partition + 1 < self.partitions:
+                cursor = partition + 1
+            else:
                 return Page(names, masks, 0)
         return Page(names, masks, cursor)
 
