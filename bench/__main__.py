@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from bench import check, machine, reference, report
-from bench.parts import compiled, connections, feed, latency, redis, requests, users, watching, workers, writes
+from bench.parts import bare, compiled, connections, feed, latency, redis, requests, users, watching, workers, writes
 from bench.record import Part, Record, Results
 from bench.service import BUILT, ROOT, Unable, prepare
 
@@ -25,10 +25,11 @@ PARTS: Final[Mapping[str, Callable[[Record], Awaitable[None]]]] = {
     "workers": workers.measure,
     "redis": redis.measure,
     "feed": feed.measure,
+    "bare": bare.measure,
 }
 
 ROUNDS: Final = 3
-REPEATED: Final = frozenset({"latency", "connections", "requests", "writes", "users", "compiled"})
+REPEATED: Final = frozenset({"latency", "connections", "requests", "writes", "users", "compiled", "bare"})
 """Parts measured in each round: those whose rates, times and CPU time are judged. The others lie between them, once."""
 
 PART_LIMIT_S = 500

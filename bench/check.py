@@ -24,8 +24,8 @@ SAME_FACTS: Final = ("cores", "Python", "compiled")
 
 RATES: Final = ("/s",)
 TIMES: Final = ("µs", "ms")
-UNJUDGED: Final = ("_p99_ms", ".original.")
-"""Parts of names: a few slow answers make a p99, and the original's figures are not ours."""
+UNJUDGED: Final = ("_p99_ms", ".original.", "bare.")
+"""Parts of names: a few slow answers make a p99, and what others take, or nothing but the system, is not ours."""
 
 
 @dataclass(frozen=True)

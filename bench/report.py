@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import growth, machine
-from bench.parts import compiled, latency
+from bench.parts import bare, compiled, latency
 from bench.record import Cost, Figure, Results, as_json
 from bench.table import ROWS, Aim, Met, Row
 from bench.text import shown, table
@@ -100,8 +100,8 @@ def write(results: Results, folder: Path) -> None:
 
 def page(results: Results) -> str:
     """The page."""
-    sections = [ABOUT, _machine(results), _main_table(results), NOTES, _misses(results), _latency(results)]
-    sections += [_compiled(results), _workers(results), _engine(results)]
+    sections = [ABOUT, _machine(results), _main_table(results), NOTES, _misses(results), _limits(results)]
+    sections += [_latency(results), _compiled(results), _workers(results), _engine(results)]
     sections += [growth.section(results), _costs(results), _failures(results)]
     return "\n".join(section for section in sections if section)
 
@@ -183,6 +183,21 @@ def _misses(results: Results) -> str:
     missed = [row for row in _rows(results) if row.met(results) is not Met.YES]
     lines = "".join(f"- {row.work}\n" + (f"  ({row.profile})\n" if row.profile else "") for row in missed)
     return "## Aims not met, and where the time goes\n\n" + (lines or "None.\n")
+
+
+def _limits(results: Results) -> str:
+    rows = []
+    for what, (name, name_of_ours) in bare.LIMITS.items():
+        alone, ours = (results.figures.get(figure) for figure in (f"bare.{name}", name_of_ours))
+        if alone and ours:
+            rows.append([what, *map(shown, (alone.median, ours.median, ours.median / alone.median))])
+    if not rows:
+        return ""
+    return (
+        "## How far from the limit\n\nWhat the system's calls, and Redis's commands, take alone: as many bytes read "
+        "and written by a loop that looks at none of them, and the commands outright instead of in a script that works "
+        f"out what they shall say (`bench/parts/bare.py`).\n\n{table(['CPU µs', 'alone', 'Adsum', 'times'], rows)}"
+    )
 
 
 def _latency(results: Results) -> str:

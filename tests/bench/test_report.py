@@ -59,6 +59,15 @@ def test_what_compiling_gives_is_told_only_where_it_was_measured() -> None:
     assert line.split(" | ")[1:] == ["25,000 /s", "50,000 /s", "2", "40", "20", "2 |"]
 
 
+def test_what_the_system_takes_alone_stands_beside_what_we_take() -> None:
+    found = results()
+    assert "limit\n" not in report.page(found)
+    found.parts["bare"] = Part([1], figures={"bare.push_us": Figure((2.0,), "µs")})
+    found.parts["latency"].figures["latency.redis.1000.push.service_us"] = Figure((5.0,), "µs")
+    (line,) = (line for line in report.page(found).splitlines() if line.startswith("| a push: "))
+    assert line.split(" | ")[1:] == ["2", "5", "2.5 |"]
+
+
 def test_a_busy_machine_is_told() -> None:
     found = results()
     assert "doubtful" not in report.page(found)
