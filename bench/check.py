@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from bench.machine import MOST_OTHERS
 from bench.record import Figure, Part, Results
 
 TOLERANCE: Final = {"µs": 0.25, "ms": 0.5, "/s": 0.4, "B": 0.15, "users": 0.0}
@@ -72,7 +73,8 @@ def check(baseline: Path, run: Callable[[list[str]], Results], names: list[str])
     for one in slow:
         print(f"slower: {one}")
     compared = sum(1 for part in parts for _ in _pairs(before.parts.get(part), now.parts[part]))
-    print(f"bench: {compared} figures compared, {len(slow)} slower, {len(failed)} steps failed")
+    doubtful = "; other work disturbed it: run it again on an idle machine" if now.others_share > MOST_OTHERS else ""
+    print(f"bench: {compared} figures compared, {len(slow)} slower, {len(failed)} steps failed{doubtful}")
     return 1 if slow or failed else 0
 
 

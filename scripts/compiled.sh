@@ -27,7 +27,8 @@ rm -rf "$place"
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 echo "compiled: compiling the hot modules (a minute or two)"
-if ! ADSUM_COMPILE=1 .venv/bin/python -m hatchling build --target wheel --directory "$wheels" &>"$wheels/log"; then
+# As users do it, with what a build says it needs and nothing else.
+if ! ADSUM_COMPILE=1 .venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir "$wheels" . &>"$wheels/log"; then
     cat "$wheels/log" >&2
     exit 1
 fi

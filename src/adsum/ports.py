@@ -100,8 +100,9 @@ class Store(Protocol):
         """About `limit` online users from `cursor` on; 0 starts.
 
         Walking the cursor until it is 0 again shows every user at least once who
-        was online throughout, and never one who is offline. Raises
-        `ArgumentError` for a cursor no page gave.
+        was online throughout, and never one who is offline; unless the server that
+        has them is another one by then: cursors are good for the one that gave them.
+        Raises `ArgumentError` for a cursor no page gave.
         """
         ...
 

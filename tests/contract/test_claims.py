@@ -41,6 +41,13 @@ async def test_a_new_role_begins_at_the_present(one: Store) -> None:
     assert await bid(one, "a") == Claim(present, present, 1, free=False)
 
 
+async def test_giving_up_what_nobody_bid_for_does_not_begin_a_role(one: Store) -> None:
+    """A consumer that stops gives up all partitions, also those it never came to."""
+    await one.disown(ROLE, "a", {0: 0})
+    *_, present = await write(one, 3)
+    assert await bid(one, "a") == Claim(present, present, 1, free=False)
+
+
 async def test_the_first_keeps_what_it_took(one: Store) -> None:
     """The second is told that it is not the owner, and both that they are two."""
     assert (await bid(one, "a")).cursor is not None
@@ -80,6 +87,19 @@ async def test_a_version_the_partition_never_had_is_ignored(one: Store) -> None:
     await bid(one, "a")
     *_, present = await write(one, 2)
     assert (await bid(one, "a", done=present + 1)).cursor == 0
+
+
+async def test_what_is_done_stays_done_when_the_feed_forgets_it(engine: Engine) -> None:
+    """Of the entries no longer kept, the last one's version is still known: the first that is kept follows it."""
+    store = await engine.open(partitions=1, history=100)
+    await store.grant("a", LEASE_MS)
+    await bid(store, "a")
+    # Redis forgets by the hundred.
+    versions = await write(store, 350)
+    kept = [version for version in versions if await store.changes_since(0, version) is not None]
+    assert len(kept) < len(versions)
+    oldest = kept[0]
+    assert (await bid(store, "a", done=oldest)).cursor == oldest
 
 
 async def test_the_next_goes_on_where_the_dead_had_come_to(engine: Engine, one: Store) -> None:

@@ -11,11 +11,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, NotServed
 
 log = logging.getLogger(__name__)
+_aiohttp_log = logging.getLogger(f"{__name__}.aiohttp")
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format; every scraper reads it."""
@@ -59,6 +61,7 @@ class HttpServer:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_aiohttp_log,
             handle_signals=False,
             shutdown_timeout=_STOP_S,
             # aiohttp counts this from the connecting, so it bounds a header that never ends too.
@@ -95,6 +98,14 @@ class HttpServer:
 
     async def _metrics_page(self, _request: web.Request) -> web.Response:
         return web.Response(body=await self._metrics(), headers={"Content-Type": METRICS_TYPE})
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Whether a line is not just of somebody who did not speak HTTP, and was told so: they could fill the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_aiohttp_log.addFilter(_is_a_fault)
 
 
 @web.middleware

@@ -117,7 +117,7 @@ class RpcClient:
         code, message = error.code(), error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE:
             # gRPC tells the whole way there; the reason comes last.
-            return Unreachable(f"{self._target} cannot be reached: {message.rpartition(': ')[2]}")
+            return Unreachable(f"{self._target} cannot be reached: {message.rpartition(': ')[2].rstrip(']')}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unreachable(f"{self._target} did not answer within {CALL_S} s")
         details = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)

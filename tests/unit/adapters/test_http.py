@@ -150,3 +150,19 @@ async def test_a_taken_port_is_an_error_and_stopping_frees_it(service: Service) 
     third = HttpServer(service.readiness, service.metrics)
     assert await third.start("127.0.0.1", port) == port
     await third.stop()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\r\n\r\n"],
+)
+async def test_what_is_no_http_is_refused_and_leaves_nothing_in_the_log(
+    port: int, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everybody who can connect could fill it."""
+    with caplog.at_level(logging.DEBUG):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(garbage)
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+    assert not caplog.text

@@ -44,7 +44,9 @@ USERS, FEED, STATE = 0, 1, 4
 """Indexes of keys that plain commands use."""
 
 USERS_A_CALL = 1_000
-ENTRIES_A_CALL = 1_000
+ENTRIES_A_CALL = 100
+"""Each may be of hundreds of users: all partitions' answers come over one connection, within its time limit."""
+
 LEAST_SCAN, MOST_SCAN = 100, 2_000
 """Users of one step of a scan: few cost a trip as many do, and while Redis looks at many all others wait."""
 

@@ -30,7 +30,18 @@ end
 
 local field = 'r:' .. ARGV[1]
 local version = cmsgpack.unpack((version_and_counts(call('HGET', KEYS[USERS], '') or NEW)))
+
+-- A version that this partition does not have is one of a past that the store has lost. Of the entries
+-- no longer kept it has the last one's, which the first that is kept names.
+local function is_known(one)
+  if one == version or #call('XRANGE', KEYS[FEED], one, one) == 1 then return true end
+  local first = call('XRANGE', KEYS[FEED], '-', '+', 'COUNT', 1)[1]
+  return first ~= nil and cmsgpack.unpack(first[2][2])[1] == one
+end
+
 local record = call('HGET', KEYS[STATE], field)
+-- Who gives up what nobody ever bid for must not be where the role begins.
+if not record and ARGV[3] == 'leave' then return {false, version, 0, 1} end
 local cursor, owner, numbers = string.match(record or version .. ' 0', '^(%S+) (%d+)(.*)$')
 local bidders, known = {}, false
 for number in string.gmatch(numbers, '%d+') do
@@ -41,11 +52,7 @@ for number in string.gmatch(numbers, '%d+') do
 end
 if not known and ARGV[3] ~= 'leave' then bidders[#bidders + 1] = me end
 if not live[owner] then owner = '0' end
--- A version that this partition does not have is one of a past that the store has lost.
-if owner == me and ARGV[4] ~= '' and is_after(ARGV[4], cursor)
-    and (ARGV[4] == version or #call('XRANGE', KEYS[FEED], ARGV[4], ARGV[4]) == 1) then
-  cursor = ARGV[4]
-end
+if owner == me and ARGV[4] ~= '' and is_after(ARGV[4], cursor) and is_known(ARGV[4]) then cursor = ARGV[4] end
 if ARGV[3] == 'leave' and owner == me then owner = '0' end
 if ARGV[3] == 'take' and owner == '0' then owner = me end
 local fresh = cursor .. ' ' .. owner .. ' ' .. table.concat(bidders, ' ')
