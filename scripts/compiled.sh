@@ -2,7 +2,7 @@
 # Makes build/compiled: the package with its hot modules compiled, of the sources as they are now.
 # PYTHONPATH=build/compiled has a command of .venv use it.
 #
-# It ends at once when nothing has changed. It needs what `scripts/setup.sh dev` installs.
+# It ends at once when nothing has changed. It needs .venv; what it builds with, pip gets for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ place=build/compiled
 fingerprint() {
     {
         .venv/bin/python -VV
-        cat pyproject.toml scripts/compile.py requirements/dev.lock
+        cat pyproject.toml scripts/compile.py
         find src -name '*.py' -o -name '*.pyi' -o -name '*.lua' | LC_ALL=C sort | xargs cat
     } | sha256sum
 }
