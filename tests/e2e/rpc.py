@@ -13,12 +13,15 @@ AnswerT = TypeVar("AnswerT", bound=Message)
 METADATA = (("operationid", "test"),)
 
 
-async def call(target: str, method: str, request: Message, answer: Callable[[bytes], AnswerT]) -> AnswerT:
-    """One call; raises `grpc.aio.AioRpcError`."""
+async def call(
+    target: str, method: str, request: Message, answer: Callable[[bytes], AnswerT], token: str | None = None
+) -> AnswerT:
+    """One call, with an administrator's token if one is given; raises `grpc.aio.AioRpcError`."""
+    metadata = METADATA if token is None else (*METADATA, ("token", token))
     async with grpc.aio.insecure_channel(target) as channel:
         serialize = type(request).SerializeToString
         method_of = channel.unary_unary(f"/openim.user.user/{method}", serialize, answer)
-        found: AnswerT = await method_of(request, metadata=METADATA)
+        found: AnswerT = await method_of(request, metadata=metadata)
         return found
 
 

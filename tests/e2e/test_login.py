@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
 from adsum.adapters.tokens import JwtAuthenticator
+from adsum.proto import user_pb2 as pb
+from adsum.proto.status_pb2 import Status
 from adsum.wire.frames import CODECS
 from adsum.wire.messages import Op
 from tests.e2e.conftest import check_log
+from tests.e2e.rpc import call
 from tests.support.client import Client, client, metrics, websocket
 from tests.support.receiver import Receiver, receiver
 from tests.support.service import HOUR_MS, SECRET, RunningService, running_service
@@ -18,6 +22,8 @@ from tests.support.service import HOUR_MS, SECRET, RunningService, running_servi
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KICKED = 'adsum_connections_closed_total{reason="kicked"}'
+
+ASK, ANSWER = pb.getUserStatusReq(userIDs=["boss"]), pb.getUserStatusResp.FromString
 
 IOS, ANDROID, WINDOWS, OSX, WEB, MINI_WEB, LINUX, APAD, IPAD, ADMIN, HARMONY = range(1, 12)
 
@@ -74,6 +80,12 @@ def another_token(user_id: str, platform_id: int) -> str:
     return JwtAuthenticator(SECRET).issue(user_id, platform_id, HOUR_MS * 2)
 
 
+def code_of(error: grpc.aio.AioRpcError) -> int:
+    """OpenIM's number, which is in the details."""
+    details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    return Status.FromString(details if isinstance(details, bytes) else b"").code
+
+
 @pytest.mark.parametrize(
     ("policy", "newcomer", "other", "kicked"),
     [(policy, *pair, kicked) for policy, pairs in EXPECTED.items() for pair, kicked in pairs.items()],
@@ -120,6 +132,25 @@ async def test_a_kicked_token_is_refused(services: dict[int, RunningService], po
             assert b'"errCode":1506' in caught.value.response.body
         for _ in range(2):
             async with client(service, "repeats", token=another_token("repeats", IOS)) as new:
+                assert not (await new.ask(Op.NEWEST_SEQ)).err_code
+
+
+async def test_an_ended_token_opens_no_port() -> None:
+    """However its signature is written; also not the gRPC port to an administrator."""
+    async with running_service("--login-policy=1", "--grpc-require-admin", "--admins=boss") as service:
+        old_token = service.token("boss")
+        async with client(service, "boss", token=old_token) as old:
+            await call(service.grpc, "getUserStatus", ASK, ANSWER, old_token)
+            async with client(service, "boss", token=another_token("boss", IOS)) as new:
+                await old.closed()
+                for token in (old_token, f"{old_token}=", f"{old_token}=="):
+                    refused = 1506 if token == old_token else 1503
+                    with pytest.raises(InvalidStatus) as caught:
+                        await websocket(service.url("boss", token=token))
+                    assert b'"errCode":%d' % refused in caught.value.response.body
+                    with pytest.raises(grpc.aio.AioRpcError) as failed:
+                        await call(service.grpc, "getUserStatus", ASK, ANSWER, token)
+                    assert code_of(failed.value) == refused
                 assert not (await new.ask(Op.NEWEST_SEQ)).err_code
 
 

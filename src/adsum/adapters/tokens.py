@@ -6,6 +6,11 @@ when many clients reconnect at once. The claims, whose names and meaning are
 OpenIM's, are judged here. The signature comes first: of a token that is not signed
 with our secret nothing is believed, not even that it has expired.
 
+Invariant: a token has one text. Header and payload are signed as they are written; the
+signature itself is only good in the one way base64url writes it (RFC 7515 section 2: no
+padding, no other alphabet, no left-over bits), or whoever is told that a token has ended
+could write it another way.
+
 No error's text holds any part of a token.
 """
 
@@ -48,13 +53,16 @@ _FOREVER_S: Final = 2.0**40
 
 
 class _Claims(msgspec.Struct):
-    """The payload. Times are unix seconds, possibly fractional (RFC 7519, NumericDate)."""
+    """The payload. Times are unix seconds, possibly fractional (RFC 7519, NumericDate).
+
+    `iat` is not judged, as RFC 7519 (section 4.1.6) has no rule by which it could be
+    refused: an issuer whose clock is a second ahead signs good tokens.
+    """
 
     user_id: str = msgspec.field(name="UserID")
     platform_id: int = msgspec.field(name="PlatformID")
     exp: float | None = None
     nbf: float | None = None
-    iat: float | None = None
 
 
 _decode_claims = msgspec.json.Decoder(_Claims).decode
@@ -147,11 +155,13 @@ class JwtAuthenticator:
     def _payload(self, token: bytes) -> bytes:
         """The payload of a token whose signature is good; what else it is, the library finds out."""
         signed, _, signature = token.rpartition(b".")
-        if signed.startswith(_USUAL_START) and hmac.compare_digest(signature, self._sign(signed)):
-            # Two signs of padding are enough for every length, and more than needed are ignored.
-            return a2b_base64(signed[len(_USUAL_START) :].translate(_FROM_URL_SAFE) + b"==")
-        payload: bytes = self._jws.decode(token, self._key, (_ALGORITHM,))
-        return payload
+        canonical = hmac.compare_digest(signature, self._sign(signed))
+        if not (canonical and signed.startswith(_USUAL_START)):
+            self._jws.decode(token, self._key, (_ALGORITHM,))
+            if not canonical:
+                raise TokenMalformed("the token's signature is not written as base64url without padding")
+        payload = signed.partition(b".")[2]
+        return a2b_base64(payload.translate(_FROM_URL_SAFE) + b"=" * (-len(payload) % 4), strict_mode=True)
 
     def _sign(self, signed: bytes) -> bytes:
         """The signature as it stands in a token: in base64 of the URL-safe alphabet, unpadded."""
@@ -163,6 +173,5 @@ class JwtAuthenticator:
         now_s = self._now()
         if claims.exp is not None and now_s >= claims.exp + self._leeway_s:
             raise TokenExpired("the token has expired: log in again")
-        begins_s = max(claims.nbf or 0, claims.iat or 0)
-        if begins_s > now_s + self._leeway_s:
+        if claims.nbf is not None and claims.nbf > now_s + self._leeway_s:
             raise TokenNotValidYet("the token is not valid yet: its issuer's clock, or this service's, may be wrong")

@@ -150,10 +150,16 @@ class Settings:
 
     secret: str = setting(
         _ACCESS,
-        values.text("text"),
+        values.secret(),
         "",
         "The key that tokens are signed with (HS256). Empty: a random one, and every port must be on loopback.",
         secret=True,
+    )
+    token_leeway_ms: int = setting(
+        _ACCESS,
+        values.number(0, 3_600_000),
+        60_000,
+        "How far the clocks of who signs tokens and of this service may differ, for a token's `exp` and `nbf`.",
     )
     admins: tuple[str, ...] = setting(
         _ACCESS, values.items("user IDs", _check_any), (), "The users who may do what only administrators may."

@@ -66,6 +66,19 @@ def text(hint: str, pattern: str = r"(?s:.*)", metavar: str = "TEXT") -> Kind[st
     return Kind(metavar, hint, read)
 
 
+def secret() -> Kind[str]:
+    """A text that others must write in just the same way, so that a line break at its ends is surely a mistake."""
+    any_text = text("text")
+
+    def read(raw: object) -> str:
+        found = any_text.read(raw)
+        if found.strip("\r\n") != found:
+            raise ValueError("begins or ends in a line break, which tokens of others are not signed with: leave it out")
+        return found
+
+    return Kind("TEXT", "text", read)
+
+
 def number(low: int, high: int) -> Kind[int]:
     """A whole number within bounds, both allowed."""
     hint = f"{low:_} to {high:_}"

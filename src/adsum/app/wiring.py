@@ -62,7 +62,7 @@ def build(settings: Settings, secret: str) -> Parts:
     """
     clock, meter = SystemClock(), PrometheusMeter()
     platforms = parse_platforms(settings.platforms)
-    authenticator = JwtAuthenticator(secret)
+    authenticator = JwtAuthenticator(secret, settings.token_leeway_ms)
     store = _store(settings, clock)
     node = Node(
         node_name(settings),
@@ -76,7 +76,9 @@ def build(settings: Settings, secret: str) -> Parts:
         _webhooks(settings, platforms, clock, meter),
         _projector(settings, store, clock, meter),
     )
-    gate = AdminGate(authenticator, frozenset(settings.admins)) if settings.grpc_require_admin else None
+    gate = None
+    if settings.grpc_require_admin:
+        gate = AdminGate(authenticator, frozenset(settings.admins), node.ledger.is_ended)
     request_bytes = max(RpcLimits().max_request_bytes, settings.max_users_per_call * BYTES_A_USER)
 
     async def readiness() -> dict[str, Check]:

@@ -86,7 +86,7 @@ class Node:
         # Who is connected here, and its way into the store.
         self.registry = Registry(options.policy, options.max_connections, options.max_connections_per_user)
         self.writer = Writer("", options.writer, chance.getrandbits(64), next_op_id)
-        ledger = LoginLedger(options.policy, platforms, self.registry)
+        self.ledger = ledger = LoginLedger(options.policy, platforms, self.registry)
         self.flusher = Flusher(
             self.writer,
             ledger,

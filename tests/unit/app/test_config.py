@@ -244,6 +244,15 @@ def test_a_secret_is_never_shown() -> None:
     assert problem == "secret (flag --secret) must be text"
 
 
+@pytest.mark.parametrize("written", [f"{GOOD_SECRET}\n", f"{GOOD_SECRET}\r\n", f"\n{GOOD_SECRET}"])
+def test_a_secret_with_a_line_break_at_its_end_is_refused(written: str) -> None:
+    """It comes of `echo` instead of `printf`, and no token that others sign would be good."""
+    (problem,) = problems({"secret": written})
+    assert "line break" in problem
+    assert GOOD_SECRET not in problem
+    assert load({"secret": " \tkept\nas it is "}, {}, None).secret == " \tkept\nas it is "
+
+
 @given(
     name=st.sampled_from(["store", "webhook_url"]),
     scheme=st.sampled_from(["redis://", "ftp://", "htp:/", "redis:", ""]),

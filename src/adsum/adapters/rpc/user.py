@@ -17,7 +17,15 @@ from google.protobuf.message import DecodeError, Message
 
 from adsum.adapters.rpc.method import Method, Unary
 from adsum.adapters.rpc.status import OperationIdMissing, refusal
-from adsum.domain.errors import AdsumError, ArgumentError, DataError, InternalError, PermissionDenied, TokenMalformed
+from adsum.domain.errors import (
+    AdsumError,
+    ArgumentError,
+    DataError,
+    InternalError,
+    PermissionDenied,
+    TokenKicked,
+    TokenMalformed,
+)
 from adsum.domain.presence import Cause, Status
 from adsum.ports import Authenticator, Meter
 from adsum.proto import user_pb2 as pb
@@ -41,16 +49,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AdminGate:
-    """Lets only administrators call: who tells tokens apart, and the user IDs that may."""
+    """Lets only administrators call: who tells tokens apart, the user IDs that may, and which tokens logins ended.
+
+    `is_ended` is asked with a token's digest.
+    """
 
     authenticator: Authenticator
     admins: frozenset[str]
+    is_ended: Callable[[bytes], bool]
 
     def check(self, token: str | None) -> None:
         """Pass if the metadata `token` is an administrator's; raises a `TokenError` or `PermissionDenied`."""
         if not token:
             raise TokenMalformed("the metadata has no `token`: only an administrator's token opens this service")
-        if self.authenticator.verify(token).user_id not in self.admins:
+        identity = self.authenticator.verify(token)
+        if self.is_ended(identity.digest):
+            raise TokenKicked("a later login ended this token: take a new one")
+        if identity.user_id not in self.admins:
             raise PermissionDenied("only an administrator may call this service")
 
 

@@ -244,12 +244,15 @@ async def test_a_call_its_client_gave_up_is_counted(
 
 
 AUTHENTICATOR = JwtAuthenticator("a secret of the tests, long enough")
+ENDED = AUTHENTICATOR.issue("imAdmin", 10, 7_200_000)
 
 
 @pytest.fixture
 async def gated(presence: Presence, meter: Meter) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server that serves administrators only."""
-    server = RpcServer(UserService(presence, meter, AdminGate(AUTHENTICATOR, frozenset({"imAdmin"}))))
+    ended = {AUTHENTICATOR.verify(ENDED).digest}
+    gate = AdminGate(AUTHENTICATOR, frozenset({"imAdmin"}), lambda digest: digest in ended)
+    server = RpcServer(UserService(presence, meter, gate))
     port = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
@@ -264,8 +267,10 @@ async def gated(presence: Presence, meter: Meter) -> AsyncIterator[grpc.aio.Chan
         (AUTHENTICATOR.issue("imAdmin", 10, -3_600_000), 1501, "TokenExpiredError"),
         (JwtAuthenticator("the secret of another service").issue("imAdmin", 10, 3_600_000), 1505, "TokenUnknownError"),
         (AUTHENTICATOR.issue("ann", 10, 3_600_000), 1002, "NoPermissionError"),
+        (ENDED, 1506, "TokenKickedError"),
+        (f"{ENDED}=", 1503, "TokenMalformedError"),
     ],
-    ids=["absent", "empty", "expired", "forged", "no-admin"],
+    ids=["absent", "empty", "expired", "forged", "no-admin", "ended", "ended-and-padded"],
 )
 async def test_the_gate_refuses_all_but_administrators(
     gated: grpc.aio.Channel, token: str | None, code: int, name: str, caplog: pytest.LogCaptureFixture
