@@ -17,6 +17,7 @@ from adsum.client.connection import connect
 from adsum.client.protocol import Login
 from adsum.client.rpc import RpcClient
 from adsum.wire.protobuf import UserStatus
+from tests.support.redis import redis_server
 from tests.support.service import SECRET, RunningService, running_service
 
 FREE = ("--ws=127.0.0.1:0", "--grpc=127.0.0.1:0", "--http=127.0.0.1:0")
@@ -219,6 +220,26 @@ async def test_the_demonstration(environment: dict[str, str]) -> None:
         "bob is offline",
         "alice is offline",
     ]
+
+
+async def test_the_demonstration_ends_at_once_on_an_interrupt(environment: dict[str, str]) -> None:
+    """In its midst: nobody else is connected who would need time to go elsewhere."""
+    async with adsum(environment, "demo", "--drain-ms=600000", "--shutdown-delay-ms=600000", *FREE) as demo:
+        while not (await demo.line()).startswith("  alice connects"):
+            pass
+        demo.process.send_signal(signal.SIGINT)
+        assert (await demo.end())[0] == 0
+
+
+async def test_the_demonstration_says_where_presence_is_kept(environment: dict[str, str]) -> None:
+    async with redis_server() as redis:
+        for store, where in (
+            ("memory:", "in this process's memory"),
+            (redis.url, f"in Redis at 127.0.0.1:{redis.port}"),
+        ):
+            async with adsum(environment, "demo", "--once", f"--store={store}", *FREE) as demo:
+                assert where in await demo.line()
+                assert (await demo.end())[0] == 0
 
 
 async def test_what_the_demonstration_says_to_type_works(environment: dict[str, str]) -> None:

@@ -4,16 +4,20 @@ import asyncio
 import signal
 import socket
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import aiohttp
 import grpc.aio
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from websockets.exceptions import InvalidHandshake
 
 from adsum.wire.messages import Op
 from tests.e2e.conftest import check_log
-from tests.support.client import Client, client, eventually, http_get, raw, upgrade_request
+from tests.support.balancer import balancer
+from tests.support.client import Client, client, eventually, http_get, raw, upgrade_request, websocket
 from tests.support.receiver import receiver
+from tests.support.redis import redis_server
 from tests.support.service import RunningService, running_service
 
 
@@ -50,6 +54,62 @@ async def test_goodbyes_are_spread_over_the_drain() -> None:
             assert (await one.closed())[0] == 1012
         assert await service.process.wait() == 0
     check_log(service)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_behind_a_balancer_no_client_notices_a_stop(workers: int) -> None:
+    """The balancer hears that one of two services is not ready while that one's port is still open."""
+    delay = "--shutdown-delay-ms=3000"
+    async with AsyncExitStack() as stack:
+        flags = [delay, f"--workers={workers}"]
+        if workers > 1:
+            flags.append(f"--store={(await stack.enter_async_context(redis_server())).url}")
+        leaving = await stack.enter_async_context(running_service(*flags))
+        staying = await stack.enter_async_context(running_service(delay))
+        address = await stack.enter_async_context(balancer(leaving, staying))
+        url = replace(staying, ws=address).url("guest")
+        terminate(leaving)
+        connects = failed = 0
+        while leaving.process.returncode is None:
+            connects += 1
+            try:
+                async with asyncio.timeout(10):
+                    await (await websocket(url)).close()
+            except (OSError, EOFError, InvalidHandshake):
+                failed += 1
+        assert await leaving.process.wait() == 0
+        assert connects > 10
+        assert not failed
+        staying.process.send_signal(signal.SIGINT)
+        assert await staying.process.wait() == 0
+
+
+async def test_who_is_about_to_stop_is_not_ready_and_serves_on() -> None:
+    """Until the delay is over; a second signal ends it."""
+    async with running_service("--shutdown-delay-ms=3600000") as service, client(service, "a") as before:
+        async with grpc.aio.insecure_channel(service.grpc) as channel:
+            watch = channel.unary_stream(
+                "/grpc.health.v1.Health/Watch", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
+            )(HealthCheckRequest())
+            states = aiter(watch)
+            assert (await anext(states)).status == HealthCheckResponse.SERVING
+            terminate(service)
+            assert (await anext(states)).status == HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+        assert await not_ready(service)
+        assert "about to stop" in (await http_get(service, "/readyz"))[1]
+        async with client(service, "b") as late:
+            for one in (before, late):
+                assert not (await one.ask(Op.NEWEST_SEQ)).err_code
+        terminate(service)
+        assert await service.process.wait() == -signal.SIGTERM
+
+
+async def test_an_interrupt_waits_for_no_balancer() -> None:
+    async with running_service("--shutdown-delay-ms=3600000") as service, client(service, "a") as one:
+        service.process.send_signal(signal.SIGINT)
+        assert (await one.closed())[0] == 1012
+        assert await service.process.wait() == 0
 
 
 async def test_a_drain_without_time() -> None:

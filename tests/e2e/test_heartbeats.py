@@ -75,8 +75,12 @@ async def test_a_service_that_stood_still_drops_nobody_who_beat_meanwhile(servic
         await (await one.ws.ping(b"still here"))
 
 
-async def test_web_clients_are_pinged(service: RunningService) -> None:
-    """Those on platform 5 alone. By answering, which browsers do by themselves, they stay."""
+WINDOWS = 3
+
+
+@pytest.mark.parametrize(("platform_id", "sdk_type"), [(5, "go"), (WINDOWS, "js")])
+async def test_web_clients_are_pinged(service: RunningService, platform_id: int, sdk_type: str) -> None:
+    """And those that run JavaScript elsewhere. By answering, which browsers do by themselves, they stay."""
 
     async def answer_pings(one: Raw, count: int) -> None:
         for _ in range(count):
@@ -85,7 +89,7 @@ async def test_web_clients_are_pinged(service: RunningService) -> None:
             await one.send(frame(PONG, payload))
 
     async with raw(service) as web, raw(service) as phone:
-        await web.upgrade(service.url("surfer", 5))
+        await web.upgrade(service.url("surfer", platform_id, sdk_type=sdk_type))
         await phone.upgrade(service.url("surfer", 1))
         await answer_pings(web, 3)
         # The phone was dropped without ever having been sent a ping.

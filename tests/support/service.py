@@ -61,6 +61,7 @@ async def running_service(*flags: str, sources: Path | None = None) -> AsyncIter
         "adsum.cli",
         "serve",
         *("--ws=127.0.0.1:0", "--grpc=127.0.0.1:0", "--http=127.0.0.1:0", f"--secret={SECRET}", "--drain-ms=0"),
+        "--shutdown-delay-ms=0",
         *flags,
         stderr=asyncio.subprocess.PIPE,
         env=environment,

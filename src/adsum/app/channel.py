@@ -38,7 +38,9 @@ class Begin(msgspec.Struct, tag=True):
 
 
 class Stop(msgspec.Struct, tag=True):
-    """To a worker: say goodbye to all and end."""
+    """To a worker: say goodbye to all and end, after having been open for so long."""
+
+    delay_ms: int
 
 
 class Ask(msgspec.Struct, tag=True):

@@ -87,11 +87,11 @@ class Worker:
         finally:
             del self._asked[number]
 
-    def stop(self) -> None:
-        """Tell it, once, to say goodbye to all and end."""
+    def stop(self, delay_ms: int) -> None:
+        """Tell it, once, to say goodbye to all and end, after having been open for so long."""
         if not self.stopping:
             self.stopping = True
-            self._channel.send(Stop())
+            self._channel.send(Stop(delay_ms))
 
     def kill(self) -> None:
         """End it now."""

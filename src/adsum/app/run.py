@@ -75,14 +75,19 @@ class Service:
         parts.rpc.set_serving(serving=True)
         return Listening(ws, grpc, http)
 
+    def leave(self) -> None:
+        """Say that this service is about to stop, and go on serving, so that balancers can hear of it first."""
+        self.parts.node.leaving = True
+        self.parts.rpc.set_serving(serving=False)
+
     async def stop(self, drain_ms: int | None = None) -> None:
         """Accept no more, say goodbye to all, write and tell the last changes, give up the lease, end.
 
         The goodbyes are spread over `drain_ms`, by default as configured.
         """
         parts = self.parts
+        self.leave()
         parts.ws.stop_accepting()
-        parts.rpc.set_serving(serving=False)
         await parts.node.drain(self._settings.drain_ms if drain_ms is None else drain_ms)
         await self._ends.aclose()
 
@@ -91,7 +96,7 @@ async def serve(
     settings: Settings, secret: str, ready: Callable[[Service, Listening], None] = lambda _service, _listening: None
 ) -> None:
     """Run a service until SIGINT or SIGTERM; `ready` is called once it listens."""
-    with stop_signals() as stop:
+    with stop_signals(settings.shutdown_delay_ms) as ending:
         service = Service(settings, secret)
         listening = await service.start()
         spare_collector()
@@ -104,7 +109,11 @@ async def serve(
             listening.http,
         )
         ready(service, listening)
-        await stop.wait()
+        await ending.asked.wait()
+        service.leave()
+        if ending.delay_ms:
+            log.info("about to stop: not ready any more, and open for another %d ms", ending.delay_ms)
+            await asyncio.sleep(ending.delay_ms / 1000)
         log.info("stopping: saying goodbye to %d connections", len(service.parts.node.registry))
         await service.stop()
         log.info("stopped")
@@ -162,20 +171,43 @@ async def bound(name: str, wanted: Address, listening: Awaitable[int]) -> Addres
         raise OSError(f"{name} = {wanted} cannot be listened on: {error}") from error
 
 
+class Ending:
+    """Whether this process was asked to end, and for how long it is to stay open after that."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.delay_ms = 0
+
+    def ask(self, delay_ms: int) -> None:
+        """Ask; what is asked later changes nothing."""
+        if not self.asked.is_set():
+            self.delay_ms = delay_ms
+            self.asked.set()
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def delay_for(number: signal.Signals, delay_ms: int) -> int:
+    """How long to stay open after a signal: a person's Ctrl-C (SIGINT) waits for no balancer."""
+    return 0 if number == signal.SIGINT else delay_ms
+
+
 @contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal ends the process at once."""
-    stop = asyncio.Event()
+def stop_signals(delay_ms: int) -> Iterator[Ending]:
+    """What SIGINT and SIGTERM ask for; a second signal ends the process at once."""
+    ending = Ending()
     loop = asyncio.get_running_loop()
 
     def asked(number: signal.Signals) -> None:
-        stop.set()
-        loop.remove_signal_handler(number)
+        ending.ask(delay_for(number, delay_ms))
+        for one in STOP_SIGNALS:
+            loop.remove_signal_handler(one)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, asked, number)
     try:
-        yield stop
+        yield ending
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)

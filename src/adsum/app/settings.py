@@ -198,7 +198,14 @@ class Settings:
         _GATEWAY, values.number(1_000, 86_400_000), 30_000, "A connection this long without any frame closes."
     )
     web_ping_interval_ms: int = setting(
-        _GATEWAY, _MS, 27_000, "How often web clients are pinged, which cannot ping by themselves."
+        _GATEWAY, _MS, 27_000, "How often web and JavaScript clients are pinged, which cannot ping by themselves."
+    )
+    shutdown_delay_ms: int = setting(
+        _GATEWAY,
+        values.number(0, 3_600_000),
+        5_000,
+        "After SIGTERM, how long the ports stay open while `/readyz` and gRPC's health say that this service takes "
+        "nobody more: as long as your balancer needs to see that. Ctrl-C (SIGINT) does not wait.",
     )
     drain_ms: int = setting(
         _GATEWAY, values.number(0, 3_600_000), 5_000, "Over how long the goodbyes are spread when the service stops."

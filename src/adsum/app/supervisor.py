@@ -17,7 +17,7 @@ from adsum.adapters.http import Check, HttpServer
 from adsum.adapters.merge import merge_pages
 from adsum.adapters.reserve import Reservation
 from adsum.app.process import Worker, WorkerGone
-from adsum.app.run import Listening, bound
+from adsum.app.run import STOP_SIGNALS, Ending, Listening, bound, delay_for
 from adsum.app.settings import Settings
 from adsum.app.values import Address
 from adsum.core.backoff import backoff_ms
@@ -45,7 +45,7 @@ Twice the default lease: others have long removed its users from the store.
 """
 
 STOP_GRACE_S = 20
-"""Over the drain, the longest a worker may take to end; more than all waits of `Service.stop` together."""
+"""Over delay and drain, the longest a worker may take to end; more than all waits of `Service.stop` together."""
 
 FIXED = ("ws", "grpc", "http", "workers")
 """Settings of the supervisor's own: a roll does not change them."""
@@ -72,7 +72,8 @@ class Supervisor:
         self._failed_starts = 0
         self._complete = asyncio.Event()
         """Every place has had its first worker."""
-        self._stop = asyncio.Event()
+        self._ending = Ending()
+        self._stop = self._ending.asked
         self._roll = asyncio.Event()
         self._failure = ""
         self._http = HttpServer(self._checks, self._metrics)
@@ -85,7 +86,7 @@ class Supervisor:
             try:
                 await self._serve(listening)
             finally:
-                await self._end(*self._alive)
+                await self._end(*self._alive, delay_ms=self._ending.delay_ms)
                 await self._http.stop()
         if self._failure:
             raise GaveUp(self._failure)
@@ -116,7 +117,7 @@ class Supervisor:
 
     def _give_up(self, reason: str) -> None:
         self._failure = self._failure or reason
-        self._stop.set()
+        self._ending.ask(0)
 
     # A place and its worker
 
@@ -219,17 +220,18 @@ class Supervisor:
                     log.error("the roll ends here: the workers from %d on stay as they are", number)
                     return
                 self._settings, self._secret = settings, secret
-                await self._end(old)
+                # The others have its ports too.
+                await self._end(old, delay_ms=0)
         log.info("rolled: all workers are new")
 
-    async def _end(self, *workers: Worker) -> None:
-        """Drain workers, and end those that take too long."""
+    async def _end(self, *workers: Worker, delay_ms: int) -> None:
+        """Drain workers after a delay, and end those that take too long."""
         if not workers:
             return
         for worker in workers:
-            worker.stop()
+            worker.stop(delay_ms)
         ended = [worker.ended for worker in workers]
-        _, late = await asyncio.wait(ended, timeout=self._settings.drain_ms / 1000 + STOP_GRACE_S)
+        _, late = await asyncio.wait(ended, timeout=(delay_ms + self._settings.drain_ms) / 1000 + STOP_GRACE_S)
         if late:
             log.error("%d workers do not end: ending them now", len(late))
             for worker in workers:
@@ -279,16 +281,17 @@ class Supervisor:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
-            log.info("stopping: the workers say goodbye to all")
-            self._stop.set()
+            delay_ms = delay_for(number, self._settings.shutdown_delay_ms)
+            log.info("stopping: the workers say goodbye to all%s", f" in {delay_ms} ms" if delay_ms else "")
+            self._ending.ask(delay_ms)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, asked, number)
         loop.add_signal_handler(signal.SIGHUP, self._roll.set)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (*STOP_SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
 

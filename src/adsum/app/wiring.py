@@ -103,9 +103,10 @@ def node_name(settings: Settings) -> str:
 
 def checks(node: Node) -> dict[str, Check]:
     """Whether a node may be sent clients, by what that takes."""
-    keeper, draining = node.keeper, node.gateway.draining
+    keeper = node.keeper
+    doing = "draining" if node.gateway.draining else "about to stop" if node.leaving else ""
     found = {
-        "gateway": Check(not draining, "draining" if draining else "accepting connections"),
+        "gateway": Check(not doing, doing or "accepting connections"),
         "store": Check(not keeper.trouble, keeper.trouble or "answers"),
         "lease": Check(keeper.held, "held" if keeper.held else "not renewed in time"),
         "feed": _feed_check(node),

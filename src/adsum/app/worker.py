@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from adsum.app.channel import Answer, Ask, Begin, Channel, Order, Ready, Stop, order_channel, unpack
-from adsum.app.run import Service, spare_collector, stop_signals
+from adsum.app.run import Ending, Service, spare_collector, stop_signals
 from adsum.app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,21 +32,23 @@ async def work(sock: socket.socket, prepare: Callable[[Settings, int], None]) ->
         # The old and the new worker of a number live side by side for a while.
         settings = replace(settings, node=f"{settings.node}-{os.getpid()}")
     prepare(settings, begin.number)
-    with stop_signals() as stop:
+    with stop_signals(settings.shutdown_delay_ms) as ending:
         service = Service(settings, begin.secret, shared=True)
         await service.start()
         spare_collector()
         log.info("node %s takes connections", service.parts.node.name)
         channel.send(Ready())
-        await _serve(service, channel, stop)
+        await _serve(service, channel, ending)
 
 
-async def _serve(service: Service, channel: Channel[Order], stop: asyncio.Event) -> None:
+async def _serve(service: Service, channel: Channel[Order], ending: Ending) -> None:
     """Serve until told to stop, by the supervisor, its end or a signal."""
-    orders = asyncio.create_task(_obey(service, channel, stop), name="orders")
-    stopped = asyncio.create_task(stop.wait(), name="stop")
+    orders = asyncio.create_task(_obey(service, channel, ending), name="orders")
+    stopped = asyncio.create_task(ending.asked.wait(), name="stop")
     await asyncio.wait((orders, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
+    service.leave()
+    await asyncio.wait((orders,), timeout=ending.delay_ms / 1000)
     log.info("stopping: saying goodbye to %d connections", len(service.parts.node.registry))
     if orders.done():
         log.warning("the supervisor is gone")
@@ -57,14 +59,14 @@ async def _serve(service: Service, channel: Channel[Order], stop: asyncio.Event)
     log.info("stopped")
 
 
-async def _obey(service: Service, channel: Channel[Order], stop: asyncio.Event) -> None:
+async def _obey(service: Service, channel: Channel[Order], ending: Ending) -> None:
     """Do as the supervisor says, one thing after another, until it is gone."""
     while (order := await channel.receive()) is not None:
         match order:
             case Ask():
                 channel.send(await _answer(service, order))
             case Stop():
-                stop.set()
+                ending.ask(order.delay_ms)
             case Begin():
                 log.error("the supervisor began twice")
 

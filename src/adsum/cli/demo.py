@@ -12,12 +12,14 @@ import signal
 import sys
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from adsum.adapters.redis.url import parse_store_url
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.app.config import load
 from adsum.app.options import SettingsCommand, settings_options
@@ -52,7 +54,8 @@ def demo(config: str | None, *, once: bool, **flags: object) -> None:
 
     It serves until Ctrl-C.
     """
-    settings = load(flags, os.environ, config)
+    # Its own three users need no time to go elsewhere: Ctrl-C ends it at once.
+    settings = replace(load(flags, os.environ, config), shutdown_delay_ms=0, drain_ms=0)
     logs.configure(settings, level="warning")
     secret, origin = signing_secret(settings)
 
@@ -90,7 +93,7 @@ class _Director:
         self._show.add_done_callback(ended)
 
     async def _run(self, listening: "Listening") -> None:
-        say(f"{click.style('Adsum is up', bold=True)}, in this process's memory.")
+        say(f"{click.style('Adsum is up', bold=True)}, {_where(self._settings)}.")
         say(f"  WebSocket  ws://{listening.ws}/")
         say(f"  gRPC       {listening.grpc}")
         say(f"  HTTP       http://{listening.http}/metrics")
@@ -190,6 +193,15 @@ def _three_of(platforms: list[Platform]) -> tuple[Platform, Platform, Platform]:
         by_name.get(name, platforms[index % len(platforms)]) for index, name in enumerate(("IOS", "Web", "Windows"))
     )
     return phone, web, desk
+
+
+def _where(settings: Settings) -> str:
+    """Where presence is kept."""
+    if settings.store == "memory:":
+        return "in this process's memory"
+    url = parse_store_url(settings.store)
+    what = "a Redis cluster" if url.cluster else f"Sentinel's {url.service}" if url.service else "Redis"
+    return f"with its store in {what} at {', '.join(f'{host}:{port}' for host, port in url.hosts)}"
 
 
 def _own_name() -> str:

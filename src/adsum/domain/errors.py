@@ -36,6 +36,11 @@ class AdsumError(Exception):
         super().__init__(detail or self.name)
         self.detail = detail
 
+    @property
+    def told(self) -> str:
+        """The detail as callers read it."""
+        return self.detail
+
 
 class InternalError(AdsumError):
     """A defect of ours; the log has the trace."""
@@ -128,9 +133,17 @@ class ConnectionArgumentError(AdsumError):
 
 
 class StoreError(AdsumError):
-    """The store failed or did not answer in time."""
+    """The store failed or did not answer in time.
+
+    Where the store is and what it said is for the operator: the log and `/readyz` have it.
+    """
 
     code, name, fault, retry = 90002, "DatabaseError", Fault.WORLD, True
+
+    @property
+    def told(self) -> str:
+        """Nothing of the store."""
+        return "the store cannot be reached"
 
 
 class LeaseLost(StoreError):

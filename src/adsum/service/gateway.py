@@ -40,7 +40,10 @@ from adsum.wire.messages import Op, Request, Response
 log = logging.getLogger(__name__)
 
 WEB = "Web"
-"""The class whose clients cannot send protocol pings, so that the server pings them (OpenIM does so too)."""
+"""The class whose clients cannot send protocol pings, so that the server pings them (OpenIM does so too).
+
+Neither can those of `sdkType=js`: OpenIM's JavaScript SDK runs on other platforms too, as in Electron.
+"""
 
 MIN_TICK_MS, MAX_TICK_MS = 50, 1_000
 STOOD_STILL_MS = 500
@@ -254,7 +257,7 @@ class Gateway:
     def _answer(self, session: Session, request: Request, data: bytes = b"", error: AdsumError | None = None) -> None:
         response = Response(request.op, request.msg_incr, request.operation_id, 0, "", data)
         if error is not None:
-            response.err_code, response.err_msg = error.code, error.detail or error.name
+            response.err_code, response.err_msg = error.code, error.told or error.name
         self._send(session, session.codec.encode_response(response))
 
     def _send(self, session: Session, frame: bytes) -> None:
@@ -367,7 +370,7 @@ class Gateway:
             self._meter.closed_by_us("timeout")
             self._drop(session)
         else:
-            if session.platform.kind == WEB and now_ms - session.pinged_ms >= options.web_ping_interval_ms:
+            if _needs_pings(session) and now_ms - session.pinged_ms >= options.web_ping_interval_ms:
                 session.pinged_ms = now_ms
                 assert session.link is not None
                 session.link.send_ping()
@@ -375,9 +378,13 @@ class Gateway:
 
     def _wait(self, session: Session) -> None:
         due_ms = session.heard_ms + self._options.heartbeat_timeout_ms
-        if session.platform.kind == WEB:
+        if _needs_pings(session):
             due_ms = min(due_ms, session.pinged_ms + self._options.web_ping_interval_ms)
         session.slot = self._wheel.put(session, due_ms)
+
+
+def _needs_pings(session: Session) -> bool:
+    return session.platform.kind == WEB or session.codec.kind == "js"
 
 
 def _tick_ms(options: GatewayOptions) -> int:

@@ -77,6 +77,8 @@ class Node:
         projector: Projector | None = None,
     ) -> None:
         self.name = name
+        self.leaving = False
+        """It still takes clients, but is about to stop: better send them elsewhere."""
         self.store = store
         self.clock = clock
         self.webhooks = webhooks

@@ -86,3 +86,12 @@ def test_a_frame_error_knows_its_close_code() -> None:
     """1007 (bad data) unless it says otherwise."""
     assert errors.FrameError("x").close_code == 1007
     assert errors.FrameError("x", 1009).close_code == 1009
+
+
+def test_callers_read_the_detail_but_nothing_of_the_store() -> None:
+    """Its address is in what the operator reads."""
+    assert errors.ArgumentError("why").told == "why"
+    for failure in (errors.StoreError, errors.LeaseLost):
+        error = failure("10.0.0.1:6379: connection refused")
+        assert error.told == "the store cannot be reached"
+        assert error.detail == str(error) == "10.0.0.1:6379: connection refused"

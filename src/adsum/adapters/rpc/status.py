@@ -30,9 +30,9 @@ def refusal(error: AdsumError) -> RpcRefused:
     """How to answer this error. One that has no detail to tell goes without `ErrorInfo`."""
     # OpenIM answers a failing store like any defect of its own: 500.
     kind: type[AdsumError] = InternalError if isinstance(error, StoreError) else type(error)
-    if not error.detail:
+    if not error.told:
         return RpcRefused(kind.code, kind.name)
     info = Any()
-    info.Pack(ErrorInfo(cause=error.detail))
+    info.Pack(ErrorInfo(cause=error.told))
     status = Status(code=kind.code, message=kind.name, details=[info])
     return RpcRefused(kind.code, kind.name, status.SerializeToString())

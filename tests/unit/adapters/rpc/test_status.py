@@ -36,7 +36,7 @@ def test_status_line_and_details_agree(error: AdsumError, code: int, name: str) 
     status = Status.FromString(refused.details)
     assert (status.code, status.message) == (code, name)
     assert status.details[0].type_url == "type.googleapis.com/openim.protobuf.ErrorInfo"
-    assert ErrorInfo.FromString(status.details[0].value) == ErrorInfo(cause="why")
+    assert ErrorInfo.FromString(status.details[0].value) == ErrorInfo(cause=error.told)
 
 
 def test_an_error_without_detail_has_no_error_info() -> None:

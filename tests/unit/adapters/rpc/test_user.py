@@ -185,11 +185,11 @@ async def test_a_call_needs_an_operation_id(channel: grpc.aio.Channel) -> None:
 
 async def test_a_failing_store_is_openims_500(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     async def read(_user_ids: Sequence[str]) -> list[int]:
-        raise StoreError("the store does not answer")
+        raise StoreError("127.0.0.1:6379: connection refused")
 
     monkeypatch.setattr(MemoryStore, "masks", staticmethod(read))
     bad = await refused(channel, pb.getUserStatusReq(userIDs=["ann"]))
-    assert bad == (500, "ServerInternalError", "the store does not answer")
+    assert bad == (500, "ServerInternalError", "the store cannot be reached")
 
 
 async def test_a_defect_is_logged_and_not_told(
