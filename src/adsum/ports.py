@@ -212,7 +212,7 @@ class Meter(Protocol):
         ...
 
     def closed_by_us(self, reason: str) -> None:
-        """A connection the gateway closed: `timeout`, `slow`, `kicked`, `frame`, `drain`, `logout`."""
+        """A connection the gateway closed: `timeout`, `slow`, `flood`, `kicked`, `frame`, `drain`, `logout`."""
         ...
 
     def changes(self, online: int, offline: int) -> None:

@@ -5,6 +5,7 @@ should be given work, check by check. `GET /metrics` is Prometheus' text format.
 Errors have OpenIM's form `{errCode,errMsg,errDlt}`.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -54,7 +55,8 @@ class HttpServer:
     def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
         self._readiness = readiness
         self._metrics = metrics
-        app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY_BYTES)
+        self._gate = asyncio.Lock()
+        app = web.Application(middlewares=[self._one_a_turn, _errors], client_max_size=_MAX_BODY_BYTES)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
@@ -86,6 +88,13 @@ class HttpServer:
     async def stop(self) -> None:
         """Stop listening; requests under way may take a moment to end."""
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _one_a_turn(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Begin one request in a turn of the loop, of all that came: they are none that anybody needs many of."""
+        async with self._gate:
+            await asyncio.sleep(0)
+        return await handler(request)
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return _json({"alive": True})

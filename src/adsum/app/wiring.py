@@ -24,6 +24,7 @@ from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import AdminGate, UserService
 from adsum.adapters.tokens import JwtAuthenticator
+from adsum.adapters.turns import Turns
 from adsum.adapters.ws.server import WsOptions, WsServer
 from adsum.app.settings import Settings
 from adsum.core.writer import WriterOptions
@@ -84,11 +85,14 @@ def build(settings: Settings, secret: str) -> Parts:
     async def readiness() -> dict[str, Check]:
         return checks(node)
 
+    turns = Turns()
     metrics = MetricsPage(meter, platforms, store.census, node.snapshot)
     return Parts(
         node=node,
-        ws=WsServer(node.gateway, platforms, WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes)),
-        rpc=RpcServer(UserService(node.presence, meter, gate), RpcLimits(max_request_bytes=request_bytes)),
+        ws=WsServer(
+            node.gateway, platforms, WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes), turns
+        ),
+        rpc=RpcServer(UserService(node.presence, meter, gate), RpcLimits(max_request_bytes=request_bytes), turns),
         readiness=readiness,
         metrics=metrics,
         http=HttpServer(readiness, metrics),

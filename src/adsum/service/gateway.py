@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from adsum.core.logins import LoginLedger
-from adsum.core.session import OPEN, Background, Link, Logout, Phase, Session, Watch, check_watch, interpret
+from adsum.core.session import (
+    OPEN,
+    POLICY_VIOLATION,
+    Background,
+    Link,
+    Logout,
+    Phase,
+    Session,
+    Watch,
+    check_watch,
+    interpret,
+)
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import (
     AdsumError,
@@ -190,6 +201,10 @@ class Gateway:
     def violated(self, session: Session, error: FrameError) -> None:
         """The client broke the WebSocket protocol or a limit."""
         self._say_goodbye(session, error.close_code, error.detail, "frame")
+
+    def flooded(self, session: Session) -> None:
+        """The client had more work done for it than its share, for too long."""
+        self._say_goodbye(session, POLICY_VIOLATION, "too much work asked for, for too long: send less", "flood")
 
     def stalled(self, session: Session) -> None:
         """The client does not take what was sent: hold pushes back."""

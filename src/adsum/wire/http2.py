@@ -10,6 +10,7 @@ Invariants:
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Final, Generic, TypeVar
 
 from adsum.wire import http2_frames as h2
@@ -20,8 +21,16 @@ from adsum.wire.http2_streams import PAID_BY_REQUEST, PATIENCE, Http2Limits, Pat
 
 HeadT = TypeVar("HeadT")
 
+SMALL_BYTES: Final = 1_024
+"""A part of a body of less, with more to come, asks nothing: real clients fill their frames."""
+
 ANY: Final = -1
 """Any kind of frame may come."""
+
+
+def _timeless() -> float:
+    """The time where it is of no interest."""
+    return 0.0
 
 
 class ServerConnection(Generic[HeadT]):
@@ -34,6 +43,7 @@ class ServerConnection(Generic[HeadT]):
         self, receiver: Receiver[HeadT], read: Callable[[Block], HeadT], limits: Http2Limits | None = None
     ) -> None:
         self.failed: str | None = None
+        self.flooded = False
         self.greeted = False
         self.last_id = 0
         limits = limits or Http2Limits()
@@ -45,6 +55,7 @@ class ServerConnection(Generic[HeadT]):
         self._max_streams, self._max_header_bytes = limits.max_streams, limits.max_header_bytes
         self._stream_window, self._connection_window = limits.stream_window, limits.connection_window
         self._input = b""
+        self._at = 0
         self._prefaced = False
         self._awaited = h2.SETTINGS
         self._leaving_id: int | None = None
@@ -58,16 +69,22 @@ class ServerConnection(Generic[HeadT]):
         widened = limits.connection_window - h2.DEFAULT_WINDOW
         self.sender.output += (h2.settings_frame(settings), h2.widening_frame(0, widened))
 
-    def receive(self, data: bytes) -> None:
-        """Take what came from the peer; never raises."""
+    def receive(self, data: bytes, now: Callable[[], float] = _timeless, until: float = inf) -> bool:
+        """Take what came from the peer, until it is late (by `now`) or a frame more; never raises.
+
+        Whether it became late: if so, it is to be called again, without new data, before any is taken.
+        """
         if self.failed is not None:
-            return
-        if self._input:
-            data = self._input + data
+            return False
+        if not data:
+            data = self._input
+        elif self._input:
+            data, self._at = self._input[self._at :] + data, 0
         try:
-            self._input = data[self._receive(data) :]
+            self._receive(data, now, until)
         except ConnectionFault as fault:
             self.fail(fault.code, str(fault))
+        return self._at > 0
 
     def take(self) -> bytes:
         """What is to be written to the peer."""
@@ -96,7 +113,8 @@ class ServerConnection(Generic[HeadT]):
         if self.failed is not None:
             return
         self.failed = reason
-        self._input = b""
+        self.flooded = code == Code.ENHANCE_YOUR_CALM
+        self._input, self._at = b"", 0
         self._say_goodbye(code, reason)
         for stream in self.sender.forget_all():
             self._receiver.reset(stream)
@@ -107,14 +125,15 @@ class ServerConnection(Generic[HeadT]):
         payload = last_id.to_bytes(4, "big") + code.to_bytes(4, "big") + reason.encode()
         self.sender.output.append(h2.frame(h2.GOAWAY, 0, 0, payload))
 
-    def _receive(self, data: bytes) -> int:
-        """Take all frames that are whole; the position after them."""
-        pos, size = 0, len(data)
+    def _receive(self, data: bytes, now: Callable[[], float], until: float) -> None:
+        """Take all frames that are whole, and keep what is left: after `_at`, which is 0 unless it became late."""
+        pos, size = self._at, len(data)
         if not self._prefaced:
             if not h2.PREFACE.startswith(data[: len(h2.PREFACE)]):
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "this is not HTTP/2")
             if size < len(h2.PREFACE):
-                return 0
+                self._input = data
+                return
             self._prefaced = True
             pos = len(h2.PREFACE)
         while size - pos >= h2.HEAD_BYTES:
@@ -127,7 +146,11 @@ class ServerConnection(Generic[HeadT]):
                 break
             pos = end
             self._frame(word & 0xFF, flags, stream_id & h2.MAX_STREAM_ID, data[start:end])
-        return pos
+            if pos < size and now() >= until:
+                # As it is: to cut it anew each time would copy all of it each time.
+                self._input, self._at = data, pos
+                return
+        self._input, self._at = data[pos:], 0
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._awaited != ANY:
@@ -207,10 +230,10 @@ class ServerConnection(Generic[HeadT]):
             stream.body_left -= len(payload)
             if stream.body_left < 0 or (ended and stream.body_left):
                 raise StreamFault(Code.PROTOCOL_ERROR)
+        if not ended and len(payload) < SMALL_BYTES:
+            self._patience.spend()
         if payload or ended:
             self._receiver.body(stream, payload)
-        else:
-            self._patience.spend()
 
     def _make_room(self) -> None:
         """Give the connection's window back."""

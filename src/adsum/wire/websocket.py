@@ -34,6 +34,9 @@ _IS_CONTROL: Final = 0x8
 _WHOLE_BINARY: Final = _FIN | BINARY
 """How nearly every frame begins: it is worth a short cut."""
 
+FRAGMENT: Final = (CONTINUATION, b"")
+"""What a fragment completes with which a message does not end: nothing."""
+
 _NEVER_SENT: Final = frozenset({1004, 1005, 1006})
 """Codes below 1015 that no frame may have (section 7.4.1)."""
 
@@ -73,8 +76,9 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """What is complete with these bytes: opcodes (TEXT, BINARY, CLOSE, PING, PONG) and payloads.
 
-        Read it to its end. Raises `FrameError`, with the code to close with, after
-        all that came before the violation.
+        A fragment with more to come is `FRAGMENT`, so that who reads may rest between any two frames.
+        Read it to its end, before anything else is fed. Raises `FrameError`, with the code to close with,
+        after all that came before the violation.
         """
         if self._rest is not None:
             self._rest += data
@@ -97,8 +101,7 @@ class FrameReader:
                 self._ended = True
                 raise
             at = end
-            if message is not None:
-                yield message
+            yield message
 
     def _head(self, data: bytes, at: int) -> tuple[int, int, int]:
         """A frame's first byte, where its payload begins, and its length there.
@@ -145,8 +148,8 @@ class FrameReader:
         self._rest = bytearray(data[at:])
         self._need = end - at
 
-    def _take(self, first: int, payload: bytes) -> tuple[int, bytes] | None:
-        """What a frame completes; None for a fragment with more to come."""
+    def _take(self, first: int, payload: bytes) -> tuple[int, bytes]:
+        """What a frame completes."""
         opcode = first & 0xF
         if opcode & _IS_CONTROL:
             if opcode == CLOSE:
@@ -158,7 +161,7 @@ class FrameReader:
                 self._parts, self._kind = bytearray(), opcode
             self._parts += payload
             if not first & _FIN:
-                return None
+                return FRAGMENT
             opcode, payload, self._parts = self._kind, bytes(self._parts), None
         if opcode == TEXT:
             _check_text(payload)

@@ -14,8 +14,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from adsum.adapters.listener import SPARE_FILES
+from adsum.adapters.turns import SLICE_S, Turns
 from adsum.adapters.ws import guests
 from adsum.adapters.ws.server import WsOptions, WsServer
+from adsum.core.budget import Share
 from adsum.core.session import Link, Phase, Session
 from adsum.domain.errors import AdsumError, FrameError, TooManyConnections
 from adsum.wire.handshake import Handshake, build_query
@@ -65,6 +67,9 @@ class NotingGateway:
 
     def violated(self, _session: Session, error: FrameError) -> None:
         self.violations.append(error)
+
+    def flooded(self, _session: Session) -> None:
+        self.heard.append(("flooded", b""))
 
     def stalled(self, _session: Session) -> None:
         self.heard.append(("stalled", b""))
@@ -377,3 +382,86 @@ def test_the_last_file_descriptors_are_not_for_connections(loop: Callable[[], as
 
     with on(loop) as runner:
         runner.run(knock(NotingGateway()))
+
+
+class Steps:
+    """A clock on which each look takes a tenth of a slice: so a slice is about ten frames."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.looks * SLICE_S / 10
+
+
+FLOODS = {
+    "pings": frame(PING) * 5_000,
+    "pongs": frame(0xA) * 5_000,
+    "fragments": frame(0x1, fin=False) + frame(0x0, fin=False) * 5_000,
+    "requests": frame(BINARY, b"request") * 5_000,
+}
+
+
+class Timing(NotingGateway):
+    """Notes when it hears a text."""
+
+    def __init__(self, server_clock: Steps) -> None:
+        super().__init__()
+        self.looks_at_text = 0
+        self.links: list[Link] = []
+        self._clock = server_clock
+
+    def opened(self, session: Session, link: Link) -> None:
+        super().opened(session, link)
+        self.links.append(link)
+
+    def text(self, _session: Session, _payload: bytes) -> None:
+        self.looks_at_text = self._clock.looks
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_a_flood_has_its_turns_and_no_more(kind: str) -> None:
+    """While one client's read is worked off by slices, another is heard; then the flood is told to go, once."""
+    clock = Steps()
+    gateway = Timing(clock)
+    share = Share(burst_s=0.2, rate=0.01, again_s=0.001, patience_s=0.2)
+    server = WsServer(gateway, PLATFORMS, WsOptions(share=share), Turns(clock))
+    port = await server.start("127.0.0.1", 0)
+    ends = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        ends.append(writer)
+    flooding, victim = ends
+    flooding.write(FLOODS[kind])
+    await until(lambda: clock.looks > 100)
+    seen = clock.looks
+    victim.write(frame(0x1, b"I am here"))
+    await until(lambda: bool(gateway.looks_at_text))
+    assert gateway.looks_at_text - seen < 5_000, "heard before all of the flood was read"
+    while ("flooded", b"") not in gateway.heard:
+        flooding.write(FLOODS[kind])
+        await asyncio.sleep(0.01)
+    # It is not read from any more, so that a gateway drops it when its patience ends.
+    gateway.links[0].abort()
+    flooding.close()
+    victim.close()
+    await until(lambda: gateway.open == 0)
+    assert gateway.heard.count(("flooded", b"")) == 1
+    server.stop_accepting()
+
+
+async def test_a_read_in_slices_is_heard_whole_and_in_order(gateway: NotingGateway) -> None:
+    """Also if the client has ended its side by then, or breaks the protocol at the end."""
+    server = WsServer(gateway, PLATFORMS, WsOptions(), Turns(Steps()))
+    reader, writer = await reach(server)
+    said = [f"{number}".encode() for number in range(1_000)]
+    writer.write(REQUEST + b"".join(frame(BINARY, text) for text in said) + frame(0x3))
+    await until(lambda: bool(gateway.violations))
+    assert gateway.heard == [("binary", text) for text in said]
+    assert (await reader.read()).endswith(server_frame(CLOSE, goodbye(1002, gateway.violations[0].detail)))
+    writer.close()
+    await until(lambda: gateway.open == 0)
+    server.stop_accepting()

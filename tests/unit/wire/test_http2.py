@@ -484,6 +484,7 @@ FLOODS = {
     "pings": frame(wire.PING, 0, 0, bytes(8)),
     "settings": wire.settings_frame([]),
     "empty data": frame(wire.DATA, 0, 1),
+    "data of a byte": frame(wire.DATA, 0, 1, b"x"),
     "priorities": frame(wire.PRIORITY, 0, 1, bytes(5)),
     "unknown frames": frame(0x42),
     "windows": wire.widening_frame(0, 1),
@@ -500,6 +501,31 @@ class TestFloods:
             peer.server.calm()
         assert peer.server.failed is None
         assert ends(peer, FLOODS[name] * (PATIENCE + 1)) is Code.ENHANCE_YOUR_CALM
+
+    def test_a_body_in_full_frames_is_none(self) -> None:
+        peer = Peer()
+        peer.request(1, end=False)
+        for _ in range(3 * PATIENCE):
+            peer.say(frame(wire.DATA, 0, 1, bytes(1_024)))
+        assert peer.server.failed is None
+
+    def test_what_came_is_taken_bit_by_bit(self) -> None:
+        """After each frame it may be late; no frame is lost or comes twice, also if more came in the end."""
+        whole, slow, looks = Peer(answers=b"a"), Peer(answers=b"a"), iter(range(10_000))
+        requests = b"".join(
+            frame(wire.HEADERS, wire.END_HEADERS, stream, REQUEST) + frame(wire.DATA, wire.END_STREAM, stream, b"b")
+            for stream in range(1, 101, 2)
+        )
+        whole.say(requests)
+        cut = len(requests) - 5
+        late = slow.server.receive(requests[:cut], lambda: next(looks), 0)
+        turns = 1
+        while late:
+            late = slow.server.receive(b"", lambda: next(looks), 0)
+            turns += 1
+        assert turns == 100, "a frame each, and the piece of one"
+        slow.say(requests[cut:])
+        assert slow.log == whole.log
 
     def test_requests_that_are_taken_back_are_bounded(self) -> None:
         """The rapid reset attack, CVE-2023-44487."""

@@ -15,6 +15,7 @@ from adsum.wire.websocket import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    FRAGMENT,
     NO_CODE,
     PING,
     PONG,
@@ -41,7 +42,8 @@ def read(reader: FrameReader, pieces: Iterable[bytes]) -> tuple[list[Message], i
     try:
         for piece in pieces:
             short_cut = reader.binary(piece)
-            messages.extend(reader.feed(piece) if short_cut is None else [(BINARY, short_cut)])
+            for message in reader.feed(piece) if short_cut is None else [(BINARY, short_cut)]:
+                messages += [message] if message != FRAGMENT else []
     except FrameError as error:
         return messages, error.close_code
     return messages, None
@@ -242,6 +244,16 @@ def test_nothing_is_kept_once_messages_are_whole() -> None:
     for piece in pieces_of(stream, 7):
         list(reader.feed(piece))
     assert (reader._rest, reader._parts) == (None, None)
+
+
+def test_one_may_rest_after_each_frame() -> None:
+    """Fragments that complete nothing are told too; what is left is read later, whatever was read meanwhile."""
+    reader = FrameReader(LIMIT, masked=True)
+    sent = frame(TEXT, b"a", fin=False) + frame(CONTINUATION, fin=False) * 3 + frame(PING) + frame(CONTINUATION, b"b")
+    frames = reader.feed(sent + frame(BINARY, b"c")[:3])
+    assert [next(frames) for _ in range(5)] == [FRAGMENT] * 4 + [(PING, b"")]
+    assert list(frames) == [(TEXT, b"ab")]
+    assert list(reader.feed(frame(BINARY, b"c")[3:])) == [(BINARY, b"c")]
 
 
 # Whatever comes

@@ -89,11 +89,12 @@ class PrometheusMeter:
         self._closed = Counters(
             book.counter(
                 "adsum_connections_closed_total",
-                "Connections closed by this service: timeout, slow (a watcher or client that does not read), kicked, "
+                "Connections closed by this service: timeout, slow (a watcher or client that does not read), "
+                "flood (a client that asks for too much work for too long), kicked, "
                 "frame (broke the protocol), drain, logout.",
                 "reason",
             ),
-            ("timeout", "slow", "kicked", "frame", "drain", "logout"),
+            ("timeout", "slow", "flood", "kicked", "frame", "drain", "logout"),
         )
 
     def _add_writes(self, book: Book, now_s: Callable[[], float]) -> None:

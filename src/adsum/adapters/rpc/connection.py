@@ -13,6 +13,7 @@ from typing import cast
 from adsum.adapters.listener import end_sending
 from adsum.adapters.rpc.calls import UNTAKEN_TICKS, Calls
 from adsum.adapters.rpc.method import Desk
+from adsum.adapters.turns import SLICE_S, Turns
 from adsum.wire.http2_frames import Code
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,15 @@ class Connection(asyncio.Protocol):
     """A connection and its calls. `lost` is called when it has ended.
 
     A client that ends its side has left: calls it has under way are cancelled.
+
+    It is a `Reader` in the line of turns, for as long as it takes: a backend may have all its
+    calls on one connection, so there is no bound on the work of those, only on frames that ask nothing.
     """
 
-    def __init__(self, desk: Desk, made: "Made", lost: "Callable[[Connection], None]") -> None:
+    def __init__(self, desk: Desk, turns: Turns, made: "Made", lost: "Callable[[Connection], None]") -> None:
         self.kept_bytes = 0
         self._desk = desk
+        self._turns = turns
         self._made = made
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -59,6 +64,8 @@ class Connection(asyncio.Protocol):
         self._sender = self._http.sender
         self._transport: asyncio.Transport | None = None
         self._flushing = False
+        self._in_line = False
+        self._stalled = False
         self._leaving = False
         self._lingering = False
         self._discarded = 0
@@ -81,15 +88,27 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             self._discard(len(data))
             return
+        now = self._turns.now
+        until = now() + SLICE_S
+        self._receive(data, until)
+        late_s = now() - until
+        if late_s > 0 and self._transport is not None:
+            self._wait_turn(self._transport, late_s + SLICE_S)
+
+    def _receive(self, data: bytes, until: float) -> bool:
+        """Begin calls, and send what is answered; whether some of what came is left."""
         try:
-            self._http.receive(data)
+            left = self._http.receive(data, self._turns.now, until)
         except Exception:
             log.exception("a gRPC connection failed")
             self._http.fail(Code.INTERNAL_ERROR, "the connection failed here")
+            left = False
         self._flush()
+        return left
 
     def pause_writing(self) -> None:
         """The client does not read: take nothing from it, and have answers wait."""
+        self._stalled = True
         self._sender.hold()
         if self._transport is not None:
             self._transport.pause_reading()
@@ -97,11 +116,12 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The client reads."""
+        self._stalled = False
         self._weigh()
         self._sender.let_go()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
         self._flush()
+        if self._transport is not None and not self._in_line:
+            self._wait_turn(self._transport, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a client that leaves needs no word
         """Cancel what is under way."""
@@ -110,6 +130,30 @@ class Connection(asyncio.Protocol):
             self._calls.reset(stream)
         self._weigh()
         self._lost(self)
+
+    # In the line of turns
+
+    def _wait_turn(self, transport: asyncio.Transport, work_s: float) -> None:
+        if not transport.is_closing():
+            self._in_line = True
+            transport.pause_reading()
+            self._turns.wait(self, work_s)
+
+    def read_on(self, until: float) -> bool:
+        """Go on with what came; whether some of it is left. Nothing is taken from a client that does not read."""
+        if self._transport is None or self._lingering or self._stalled:
+            return False
+        return self._receive(b"", until)
+
+    def charge(self, work_s: float) -> float:  # noqa: ARG002 - calls are worth their work
+        """Its turn is all that a connection waits for."""
+        return 0
+
+    def read_more(self) -> None:
+        """Take more from the client, if it reads."""
+        self._in_line = False
+        if self._transport is not None and not self._transport.is_closing() and not self._stalled:
+            self._transport.resume_reading()
 
     def _weigh(self) -> None:
         """Count what was written and not taken by the system."""
@@ -192,6 +236,8 @@ class Connection(asyncio.Protocol):
         if not self._lingering:
             self._lingering = True
             self._ticks = 0
+            if self._http.flooded:
+                self._desk.flooded()
             end_sending(transport)
 
     def _discard(self, size: int) -> None:

@@ -80,11 +80,15 @@ class Keeper(Protocol):
 
 
 class Desk:
-    """What all connections of a server share: its methods, its limits, and how near these are."""
+    """What all connections of a server share: its methods, its limits, and how near these are.
 
-    def __init__(self, methods: Mapping[str, Method], limits: RpcLimits) -> None:
+    `flooded` is to be called for each that was ended because of what it sends.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], limits: RpcLimits, flooded: Callable[[], None]) -> None:
         self.methods = methods
         self.limits = limits
+        self.flooded = flooded
         self.calls = 0
         self.kept_bytes = 0
         self.keepers: set[Keeper] = set()

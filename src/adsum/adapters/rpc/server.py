@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 
 from adsum.adapters.listener import files_are_short, most_files, serve
 from adsum.adapters.rpc import reflection
@@ -9,6 +10,7 @@ from adsum.adapters.rpc.connection import Connection
 from adsum.adapters.rpc.health import OVERALL, Health
 from adsum.adapters.rpc.method import Desk, RpcLimits
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
+from adsum.adapters.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +24,14 @@ BACKLOG = 128
 class RpcServer:
     """`openim.user.user` with the standard health and reflection services on one port.
 
-    Health starts as NOT_SERVING. Used once: `start`, `set_serving`, `stop`.
+    `turns` are shared with the other ports. Health starts as NOT_SERVING. Used once: `start`, `set_serving`, `stop`.
     """
 
-    def __init__(self, service: UserService, limits: RpcLimits | None = None) -> None:
+    def __init__(self, service: UserService, limits: RpcLimits | None = None, turns: Turns | None = None) -> None:
         self._health = Health(frozenset((OVERALL, SERVICE_NAME)))
         methods = {**service.methods(), **self._health.methods(), **reflection.methods()}
-        self._desk = Desk(methods, limits or RpcLimits())
+        self._desk = Desk(methods, limits or RpcLimits(), partial(service.meter.closed_by_us, "flood"))
+        self._turns = turns or Turns()
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._max_connections = 0.0
@@ -84,7 +87,7 @@ class RpcServer:
         return not self._connections
 
     def _connection(self) -> Connection:
-        return Connection(self._desk, self._made, self._lost)
+        return Connection(self._desk, self._turns, self._made, self._lost)
 
     def _made(self, connection: Connection, transport: asyncio.Transport) -> None:
         self._connections.add(connection)

@@ -6,10 +6,13 @@ task, timer or buffer.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 from typing import Protocol
 
 from adsum.adapters.listener import end_sending
+from adsum.adapters.turns import SLICE_S, Turns
+from adsum.adapters.ws.budgets import Budgets
 from adsum.core.session import Link, Session
 from adsum.domain.errors import AdsumError, FrameError
 from adsum.service.gateway import NORMAL_CLOSURE
@@ -17,6 +20,7 @@ from adsum.wire.handshake import Handshake
 from adsum.wire.websocket import (
     BINARY,
     CLOSE,
+    CONTINUATION,
     NO_CODE,
     PING,
     PONG,
@@ -72,6 +76,10 @@ class Host(Protocol):
         """The client broke the WebSocket protocol or a limit."""
         ...
 
+    def flooded(self, session: Session) -> None:
+        """The client had more work done for it than its share, for too long."""
+        ...
+
     def stalled(self, session: Session) -> None:
         """The client does not take what was sent."""
         ...
@@ -81,31 +89,41 @@ class Host(Protocol):
         ...
 
 
+class Port:
+    """What the connections of one port share; each would keep references of its own.
+
+    `outlast` takes over the transport of one that ends before all that was sent is taken.
+    """
+
+    __slots__ = ("budgets", "now", "outlast", "turns")
+
+    def __init__(self, turns: Turns, budgets: Budgets, outlast: Callable[[asyncio.Transport], None]) -> None:
+        self.turns = turns
+        self.now = turns.now
+        self.budgets = budgets
+        self.outlast = outlast
+
+
 class Connection:
-    """One open connection; `outlast` takes its transport over if it ends before all that was sent is taken.
+    """One open connection; a `Reader` in the line of turns while it is paused.
 
     `_talking` until a goodbye is sent: nothing may follow it. Transports say that
-    writing should pause at 64 KiB unwritten, and may go on at 16.
+    writing should pause at 64 KiB unwritten, and may go on at 16. `_frames` are those
+    that came and had no turn yet.
 
     An `asyncio.Protocol` in all but its base: event loops only call the methods, and with
     a foreign base the class could not be compiled.
     """
 
-    __slots__ = ("_host", "_outlast", "_reader", "_session", "_talking", "_transport")
+    __slots__ = ("_frames", "_host", "_port", "_reader", "_session", "_talking", "_transport")
 
-    def __init__(
-        self,
-        host: Host,
-        session: Session,
-        transport: asyncio.Transport,
-        max_bytes: int,
-        outlast: Callable[[asyncio.Transport], None],
-    ) -> None:
+    def __init__(self, host: Host, session: Session, transport: asyncio.Transport, max_bytes: int, port: Port) -> None:
         self._host = host
+        self._port = port
         self._session = session
         self._transport = transport
         self._reader = FrameReader(max_bytes, masked=True)
-        self._outlast = outlast
+        self._frames: Iterator[tuple[int, bytes]] | None = None
         self._talking = True
 
     # From asyncio
@@ -122,22 +140,21 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Frames, whole or in pieces."""
+        now = self._port.now
+        until = now() + SLICE_S
         try:
             message = self._reader.binary(data)
             if message is not None:
                 self._host.binary(self._session, message)
-                return
-            for opcode, payload in self._reader.feed(data):
-                self._take(opcode, payload)
-        except FrameError as error:
-            self._host.violated(self._session, error)
-            self.close(error.close_code, error.detail)
-            # What it still sends is not read, but must not keep the goodbye from it; the gateway's patience ends it.
-            if not self._transport.is_closing():
-                end_sending(self._transport)
-        except Exception:
-            log.exception("reading a connection failed")
-            self._defect()
+            else:
+                self._frames = self._reader.feed(data)
+                self._read_frames(until)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            self._failed(error)
+        late_s = now() - until
+        if late_s > 0 and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._port.turns.wait(self, late_s + SLICE_S)
 
     def eof_received(self) -> None:
         """The client has ended its side: so does the transport then."""
@@ -145,6 +162,8 @@ class Connection:
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """It has ended."""
         self._talking = False
+        self._frames = None
+        self._port.budgets.leave(self)
         self._host.closed(self._session)
 
     def pause_writing(self) -> None:
@@ -154,6 +173,31 @@ class Connection:
     def resume_writing(self) -> None:
         """It does again."""
         self._host.writable(self._session)
+
+    # In the line of turns
+
+    def read_on(self, until: float) -> bool:
+        """Go on with the frames that came; whether any are left."""
+        try:
+            self._read_frames(until)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            self._failed(error)
+        return self._frames is not None
+
+    def charge(self, work_s: float) -> float:
+        """Pay for work; who asks for too much for too long is told to go, and is not read from any more."""
+        if self._transport.is_closing():
+            return inf
+        wait_s = self._port.budgets.spend(self, work_s)
+        if wait_s == inf:
+            self._frames = None
+            self._host.flooded(self._session)
+        return wait_s
+
+    def read_more(self) -> None:
+        """Take more from the client."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # To the client
 
@@ -193,6 +237,17 @@ class Connection:
 
     # What arrives
 
+    def _read_frames(self, until: float) -> None:
+        frames = self._frames
+        if frames is None:
+            return
+        now = self._port.now
+        for opcode, payload in frames:
+            self._take(opcode, payload)
+            if now() >= until:
+                return
+        self._frames = None
+
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == BINARY:
             self._host.binary(self._session, payload)
@@ -202,7 +257,7 @@ class Connection:
             self._host.ping(self._session, payload)
         elif opcode == PONG:
             self._host.pong(self._session)
-        else:
+        elif opcode != CONTINUATION:
             self._answer_goodbye(payload)
 
     def _answer_goodbye(self, payload: bytes) -> None:
@@ -210,6 +265,19 @@ class Connection:
         code = goodbye_code(payload)
         self.close(NORMAL_CLOSURE if code == NO_CODE else code, "")
         self._hang_up()
+
+    def _failed(self, error: Exception) -> None:
+        """A frame may not be as it is, or we failed at it: no more are read."""
+        self._frames = None
+        if not isinstance(error, FrameError):
+            log.error("reading a connection failed", exc_info=error)
+            self._defect()
+            return
+        self._host.violated(self._session, error)
+        self.close(error.close_code, error.detail)
+        # What it still sends is not read, but must not keep the goodbye from it; the gateway's patience ends it.
+        if not self._transport.is_closing():
+            end_sending(self._transport)
 
     def _defect(self) -> None:
         """Something is wrong in our own callbacks: end the connection."""
@@ -220,5 +288,5 @@ class Connection:
         """End once all is sent. The gateway hears it now: the client may take as long as it likes, or for ever."""
         self._host.closed(self._session)
         if self._transport.get_write_buffer_size() and not self._transport.is_closing():
-            self._outlast(self._transport)
+            self._port.outlast(self._transport)
         self._transport.close()

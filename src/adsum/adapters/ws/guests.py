@@ -13,7 +13,10 @@ from http import HTTPStatus
 from typing import cast
 
 from adsum.adapters.listener import end_sending, files_are_short
-from adsum.adapters.ws.connection import Connection, Host
+from adsum.adapters.turns import Turns
+from adsum.adapters.ws.budgets import Budgets
+from adsum.adapters.ws.connection import Connection, Host, Port
+from adsum.core.budget import Share
 from adsum.core.session import POLICY_VIOLATION
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import AdsumError, InternalError, TooManyConnections
@@ -48,7 +51,13 @@ class Guests:
     """All guests of one server, and the one timer for their times."""
 
     def __init__(
-        self, host: Host, platforms: PlatformRegistry, handshake_timeout_ms: int, max_message_bytes: int
+        self,
+        host: Host,
+        platforms: PlatformRegistry,
+        handshake_timeout_ms: int,
+        max_message_bytes: int,
+        turns: Turns,
+        share: Share,
     ) -> None:
         self._host = host
         self._platforms = platforms
@@ -57,8 +66,7 @@ class Guests:
         self._tick_ms = max(1, handshake_timeout_ms // TICKS)
         self._wheel: Wheel[Guest] = Wheel(self._tick_ms, 0)
         self._timer: asyncio.TimerHandle | None = None
-        # One for all connections, which each would keep a bound method of its own.
-        self._outlast = self.outlast
+        self._port = Port(turns, Budgets(share), self.outlast)
 
     def arrive(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
@@ -96,7 +104,7 @@ class Guests:
         else:
             first = server_frame(TEXT, SUCCESS_BODY) if handshake.send_response else b""
             transport.write(accepting_response(request.key) + first)
-            return Connection(self._host, session, transport, self._max_message_bytes, self._outlast)
+            return Connection(self._host, session, transport, self._max_message_bytes, self._port)
         self._host.refused(refusal)
         transport.write(_refusal(request, refusal_body(refusal), as_frame=wants_text_outcome(query)))
         return None

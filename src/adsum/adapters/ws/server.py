@@ -4,28 +4,43 @@ What the protocol is, `adsum.wire.upgrade` and `adsum.wire.websocket` know.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adsum.adapters.listener import serve
+from adsum.adapters.turns import Turns
 from adsum.adapters.ws.connection import Host
 from adsum.adapters.ws.guests import Guests
+from adsum.core.budget import Share
 from adsum.domain.platforms import PlatformRegistry
 
 
 @dataclass(frozen=True, slots=True)
 class WsOptions:
-    """`handshake_timeout_ms` until the request is complete; messages of at most `max_message_bytes`."""
+    """`handshake_timeout_ms` until the request is complete; messages of at most `max_message_bytes`.
+
+    `share` is what each client may have of the loop.
+    """
 
     handshake_timeout_ms: int = 10_000
     max_message_bytes: int = 51_200
     backlog: int = 4_096
+    share: Share = field(default_factory=Share)
 
 
 class WsServer:
-    """Listens on one address and feeds one gateway."""
+    """Listens on one address and feeds one gateway. `turns` are shared with the other ports."""
 
-    def __init__(self, gateway: Host, platforms: PlatformRegistry, options: WsOptions) -> None:
-        self._guests = Guests(gateway, platforms, options.handshake_timeout_ms, options.max_message_bytes)
+    def __init__(
+        self, gateway: Host, platforms: PlatformRegistry, options: WsOptions, turns: Turns | None = None
+    ) -> None:
+        self._guests = Guests(
+            gateway,
+            platforms,
+            options.handshake_timeout_ms,
+            options.max_message_bytes,
+            turns or Turns(),
+            options.share,
+        )
         self._backlog = options.backlog
         self._servers: list[asyncio.Server] = []
 

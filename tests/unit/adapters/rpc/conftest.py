@@ -21,11 +21,16 @@ Query = tuple[str, str, float]
 
 
 class QueryMeter(PrometheusMeter):
-    """Keeps each API call that was counted."""
+    """Keeps each API call that was counted, and why connections were closed."""
 
     def __init__(self, queries: list[Query]) -> None:
         super().__init__()
         self.queries = queries
+        self.closed: list[str] = []
+
+    def closed_by_us(self, reason: str) -> None:
+        super().closed_by_us(reason)
+        self.closed.append(reason)
 
     def query(self, method: str, outcome: str, seconds: float) -> None:
         super().query(method, outcome, seconds)

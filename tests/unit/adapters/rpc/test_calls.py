@@ -18,6 +18,7 @@ from adsum.adapters.rpc import calls, connection
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
+from adsum.adapters.turns import SLICE_S, Turns
 from adsum.domain.presence import TimedEdit
 from adsum.ports import Meter
 from adsum.proto import user_pb2 as pb
@@ -27,6 +28,7 @@ from adsum.wire.hpack import encode
 from adsum.wire.rpc import write_message
 from tests.support.compiled import replaces_a_method
 from tests.support.waiting import turns, until
+from tests.unit.adapters.rpc.conftest import QueryMeter
 from tests.unit.wire.peer import Frame, frames_of
 
 METADATA = (("operationid", "op1"),)
@@ -625,7 +627,7 @@ async def test_a_defect_ends_its_connection_with_a_word(
     raw = await Raw.connect(port)
     (of_raw,) = await connections(server)
 
-    def broken(_data: bytes) -> None:
+    def broken(_data: bytes, _now: object, _until: float) -> None:
         raise ValueError
 
     monkeypatch.setattr(of_raw._http, "receive", broken)
@@ -633,3 +635,48 @@ async def test_a_defect_ends_its_connection_with_a_word(
     assert (await raw.next(h2.GOAWAY)).code == h2.Code.INTERNAL_ERROR
     assert "a gRPC connection failed" in caplog.text
     raw.writer.close()
+
+
+class Steps:
+    """A clock on which each look takes a tenth of a slice: so a slice is ten frames."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.looks * SLICE_S / 10
+
+
+async def test_a_flood_of_calls_leaves_others_their_turn(presence: Presence, meter: Meter) -> None:
+    """Another's call is answered while many that came before it wait; all are answered in the end, in order."""
+    clock = Steps()
+    server = RpcServer(UserService(presence, meter), turns=Turns(clock))
+    port = await server.start("127.0.0.1:0")
+    flooding, other = await Raw.connect(port), await Raw.connect(port)
+    await other.next(h2.SETTINGS)
+    sent = [await flooding.call("getUserStatus", GET_ANN) for _ in range(3_000)]
+    await until(lambda: clock.looks > 200)
+    seen = clock.looks
+    await other.call("getUserStatus", GET_ANN)
+    assert b"\x0bgrpc-status\x010" in await status_of(other)
+    assert clock.looks - seen < 3_000, "before all of the flood was"
+    answered: list[int] = []
+    while len(answered) < len(sent):
+        answer = await flooding.next(h2.HEADERS)
+        answered += [answer.stream] if answer.flags & h2.END_STREAM else []
+    assert answered == sent
+    flooding.writer.close()
+    other.writer.close()
+    await server.stop(0)
+
+
+async def test_a_flood_of_frames_that_ask_nothing_is_ended_and_counted(port: int, meter: QueryMeter) -> None:
+    raw = await Raw.connect(port)
+    stream = await raw.call("getUserStatus", b"", end=False)
+    raw.writer.write(h2.frame(h2.DATA, 0, stream, b"x") * 10_000)
+    goodbye = await raw.next(h2.GOAWAY)
+    assert (goodbye.code, goodbye.payload[8:]) == (h2.Code.ENHANCE_YOUR_CALM, b"too many frames that ask nothing")
+    await raw.closed()
+    raw.writer.close()
+    assert meter.closed == ["flood"]
