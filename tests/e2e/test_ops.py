@@ -1,5 +1,6 @@
 """The HTTP port: life, readiness, and metrics that follow what happens."""
 
+import asyncio
 import json
 
 import aiohttp
@@ -10,7 +11,7 @@ from adsum.proto import user_pb2 as pb
 from adsum.wire.messages import Op
 from tests.e2e.rpc import call
 from tests.support.client import client, http_get, metric_is, metrics, websocket
-from tests.support.service import RunningService
+from tests.support.service import RunningService, running_service
 
 FLAGS = ("--lease-ttl-ms=1500",)
 
@@ -38,6 +39,17 @@ async def test_other_requests_are_refused_in_openims_form(
         body = await response.json()
     assert set(body) == {"errCode", "errMsg", "errDlt"}
     assert body["errCode"]
+
+
+async def test_all_ports_listen_on_both_families() -> None:
+    flags = ("--ws=[::]:0", "--grpc=[::]:0", "--http=[::]:0")
+    async with running_service(*flags) as service:
+        for listening in (service.ws, service.grpc, service.http):
+            host, _, port = listening.rpartition(":")
+            assert host == "[::]"
+            for address in ("127.0.0.1", "::1"):
+                _, writer = await asyncio.open_connection(address, int(port))
+                writer.close()
 
 
 async def test_connections_and_users(service: RunningService) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from adsum.adapters.listener import listening_sockets
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, NotServed
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,11 @@ class HttpServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port, which is chosen by the system if `port` is 0. Raises `OSError` if it cannot."""
+        sockets = await listening_sockets(host, port, shared=False)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            for one in sockets:
+                await web.SockSite(self._runner, one).start()
         except OSError:
             await self._runner.cleanup()
             raise

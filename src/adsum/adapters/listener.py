@@ -14,6 +14,18 @@ SPARE_FILES = 64
 """File descriptors that connections leave to the rest of the process: the store, probes, a log."""
 
 
+ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""What binding says of an address of a family that the system does not have: a host may stand for both."""
+
+
+def hosts_of(host: str) -> tuple[str, ...]:
+    """The hosts to listen on for one: `::` means every address, also of IPv4, as it does to most servers.
+
+    A socket for each family, rather than one for both, has IPv4 clients' addresses as they are.
+    """
+    return ("::", "0.0.0.0") if host == "::" else (host,)  # noqa: S104 - as asked
+
+
 async def listening_sockets(host: str, port: int, *, shared: bool) -> "list[ListeningSocket]":
     """A bound socket for each address of a host, all on one port, chosen if 0 was asked.
 
@@ -21,7 +33,11 @@ async def listening_sockets(host: str, port: int, *, shared: bool) -> "list[List
     over all. Raises `OSError` if an address can't be had.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = [
+        item
+        for one in hosts_of(host)
+        for item in await loop.getaddrinfo(one, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    ]
     sockets: list[ListeningSocket] = []
     missing: OSError | None = None
     try:
@@ -30,7 +46,7 @@ async def listening_sockets(host: str, port: int, *, shared: bool) -> "list[List
                 sockets.append(ListeningSocket(family, (address[0], port, *address[2:]), shared=shared))
             except OSError as error:
                 # A name may stand for both families where the system has only one.
-                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                if error.errno not in ABSENT:
                     raise
                 missing = error
                 continue

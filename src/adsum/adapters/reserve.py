@@ -9,6 +9,8 @@ import socket
 from contextlib import ExitStack
 from typing import Final
 
+from adsum.adapters.listener import ABSENT, hosts_of
+
 SUPPORTED: Final = hasattr(socket, "SO_REUSEPORT")
 """Not on Windows."""
 
@@ -18,13 +20,28 @@ class Reservation:
 
     def __init__(self, host: str, port: int) -> None:
         """Reserve; port 0 chooses a free one. Raises `OSError` if anybody listens there or has it reserved."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = [
+            item
+            for one in hosts_of(host)
+            for item in socket.getaddrinfo(one, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ]
         self.port = port
+        missing: OSError | None = None
+        bound = False
         with ExitStack() as stack:
             for family, _, _, _, address in dict.fromkeys(found):
                 # The port chosen for the first address is asked for on the others.
-                sock = stack.enter_context(_bind(family, (address[0], self.port, *address[2:])))
+                try:
+                    sock = stack.enter_context(_bind(family, (address[0], self.port, *address[2:])))
+                except OSError as error:
+                    if error.errno not in ABSENT:
+                        raise
+                    missing = error
+                    continue
                 self.port = sock.getsockname()[1]
+                bound = True
+            if missing is not None and not bound:
+                raise missing
             self._sockets = stack.pop_all()
 
     def close(self) -> None:

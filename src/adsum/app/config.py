@@ -199,6 +199,9 @@ In an environment variable or a flag, a list is written with commas (`openim,20:
 `true`, `false`, `1`, `0`, `yes`, `no`, `on` or `off`; a flag that is true or false is `--NAME` or `--no-NAME`.
 A name ends in its unit: `_ms` for milliseconds, `_bytes` for bytes; others are counts.
 
+A port listens on `HOST:PORT`: `127.0.0.1:10001` on this machine alone, `0.0.0.0:10001` on every address of IPv4,
+`[::]:10001` on every address of IPv6 and of IPv4, as far as the system has both.
+
 A name that is no setting, an unknown variable that begins with `ADSUM_` and a bad value are errors, all told at once;
 the command then exits with 2. Not errors are the variables that Kubernetes sets for a service called `adsum`
 (`ADSUM_SERVICE_HOST`, `ADSUM_PORT` and the like).

@@ -5,12 +5,12 @@ in the file is `ADSUM_RETRY_MIN_MS` in the environment and `--retry-min-ms` as a
 flag. `adsum.app.config` reads them; this module does no I/O.
 """
 
-import re
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from adsum.app import values
 from adsum.app.values import Address, Kind
+from adsum.core.origins import Origins
 from adsum.domain.errors import ArgumentError
 from adsum.domain.platforms import parse_platforms
 
@@ -48,8 +48,10 @@ def _check_platforms(items: tuple[str, ...]) -> None:
 
 
 def _check_origins(items: tuple[str, ...]) -> None:
-    if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", item) for item in items):
-        raise ValueError("must be origins as browsers send them, such as https://chat.example.com, without a path")
+    try:
+        Origins(items)
+    except ArgumentError as error:
+        raise ValueError(error.detail) from None
 
 
 def _check_any(_items: tuple[str, ...]) -> None:
@@ -178,7 +180,11 @@ class Settings:
         "itself.",
     )
     origins: tuple[str, ...] = setting(
-        _ACCESS, values.items("origins", _check_origins), (), "The web origins that may connect. Empty: any."
+        _ACCESS,
+        values.items("origins", _check_origins),
+        (),
+        "The web origins that may connect, such as `https://chat.example.com`, `https://*.example.com` for all its "
+        "subdomains, or `null` for pages that have none. Empty: any.",
     )
 
     max_connections: int = setting(_GATEWAY, _COUNT, 100_000, "Most connections of this node.")

@@ -163,7 +163,7 @@ def _is_ipv6_or_none(host: str | None) -> bool:
 
 def address() -> Kind[Address]:
     """`HOST:PORT` to listen on."""
-    wrong = "must be HOST:PORT, such as 127.0.0.1:10001, [::1]:10001 or 0.0.0.0:10001 (port 0 picks a free one)"
+    wrong = "must be HOST:PORT, such as 127.0.0.1:10001, 0.0.0.0:10001 or, with IPv6, [::]:10001 (port 0 picks one)"
 
     def read(raw: object) -> Address:
         if isinstance(raw, Address):
@@ -171,7 +171,8 @@ def address() -> Kind[Address]:
         match = _ADDRESS.fullmatch(raw) if isinstance(raw, str) else None
         if not match or int(match["port"]) > _MAX_PORT or not _is_ipv6_or_none(match["ipv6"]):
             raise ValueError(wrong)
-        return Address(match["ipv6"] or match["host"], int(match["port"]))
+        ipv6 = str(IPv6Address(match["ipv6"])) if match["ipv6"] else ""
+        return Address(ipv6 or match["host"], int(match["port"]))
 
     return Kind("HOST:PORT", "HOST:PORT", read)
 

@@ -27,6 +27,7 @@ from adsum.adapters.tokens import JwtAuthenticator
 from adsum.adapters.turns import Turns
 from adsum.adapters.ws.server import WsOptions, WsServer
 from adsum.app.settings import Settings
+from adsum.core.origins import Origins
 from adsum.core.writer import WriterOptions
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PlatformRegistry, parse_platforms
@@ -178,7 +179,7 @@ def _store(settings: Settings, clock: Clock) -> Store:
 
 def _gateway_options(settings: Settings) -> GatewayOptions:
     return GatewayOptions(
-        origins=frozenset(settings.origins),
+        origins=Origins(settings.origins),
         max_message_bytes=settings.max_message_bytes,
         max_unwritten_bytes=settings.max_unwritten_bytes,
         max_user_id_bytes=settings.max_user_id_bytes,

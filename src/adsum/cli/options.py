@@ -177,5 +177,5 @@ def _reachable(configured: Address, given: str | None, flag: str) -> Address:
             address = values.address().read(given)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint=flag) from None
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- replaced, not listened on
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 -- replaced, not listened on
     return Address(everywhere.get(address.host, address.host), address.port)

@@ -11,10 +11,11 @@ connection that comes and goes leaves nothing behind.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from adsum.core.logins import LoginLedger
+from adsum.core.origins import Origins
 from adsum.core.session import (
     OPEN,
     POLICY_VIOLATION,
@@ -66,15 +67,21 @@ GOODBYE_MS = 2_000
 MAX_QUESTIONS = 16
 """Subscribe requests of one connection that may wait for the store at a time."""
 
+MAX_SHOWN = 100
+"""Characters of what a client said, in a line of the log."""
+
+ORIGIN_LINE_MS = 60_000
+"""The least time between two lines of the log about refused origins, which clients can send as many as they like."""
+
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Limits and times of connections; `origins` empty admits any."""
+    """Limits and times of connections."""
 
-    origins: frozenset[str] = frozenset()
+    origins: Origins = field(default_factory=Origins)
     max_message_bytes: int = 51_200
     max_unwritten_bytes: int = 1_048_576
     max_user_id_bytes: int = 256
@@ -114,6 +121,8 @@ class Gateway:
         self._tick_ms = _tick_ms(options)
         self._wheel: Wheel[Session] = Wheel(self._tick_ms, clock.monotonic_ms())
         self._reads: set[asyncio.Task[None]] = set()
+        self._origins_refused = 0
+        self._next_origin_ms = clock.monotonic_ms()
         self._ticker: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -124,7 +133,8 @@ class Gateway:
         options = self._options
         if self.draining:
             raise TooManyConnections("this gateway is shutting down: connect to another")
-        if origin is not None and options.origins and origin not in options.origins:
+        if origin is not None and not options.origins.admit(origin):
+            self._note_origin(origin)
             raise PermissionDenied("this origin may not connect")
         if len(handshake.user_id.encode()) > options.max_user_id_bytes:
             raise ConnectionArgumentError(f"sendID is longer than {options.max_user_id_bytes} bytes")
@@ -138,6 +148,7 @@ class Gateway:
     def refused(self, error: AdsumError) -> None:
         """Count a handshake that was refused."""
         self._meter.refused(error.name)
+        log.debug("a handshake was refused: %s (%s)", error.detail, error.name)
 
     def opened(self, session: Session, link: Link) -> None:
         """The handshake of an admitted session is complete."""
@@ -248,6 +259,19 @@ class Gateway:
             raise TokenKicked("a later login ended this token: log in again")
         return identity
 
+    def _note_origin(self, origin: str) -> None:
+        """Log a refused origin, and how many were refused since the last such line."""
+        self._origins_refused += 1
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._next_origin_ms:
+            return
+        log.warning(
+            "%d connections of origins that are not listed were refused; to admit the last: origins = [..., %s]",
+            self._origins_refused,
+            ascii(origin[:MAX_SHOWN]),
+        )
+        self._origins_refused, self._next_origin_ms = 0, now_ms + ORIGIN_LINE_MS
+
     def _hears(self, session: Session) -> bool:
         """Note that something arrived; False if the session is past listening."""
         session.heard_ms = self._clock.monotonic_ms()
@@ -338,6 +362,8 @@ class Gateway:
     def _say_goodbye(self, session: Session, code: int, reason: str, why: str) -> None:
         if session.phase is not OPEN:
             return
+        if why == "frame":
+            log.debug("connection %s of %.100r broke the protocol: %s", session.conn_id, session.user_id, reason)
         session.phase = Phase.CLOSING
         self._leave(session)
         self._meter.closed_by_us(why)

@@ -2,11 +2,13 @@
 
 import errno
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from adsum.adapters.listener import listening_sockets, most_files
+from tests.support.network import without_ipv6
 
 
 async def test_every_address_of_a_host_has_the_same_port() -> None:
@@ -16,6 +18,34 @@ async def test_every_address_of_a_host_has_the_same_port() -> None:
     assert {one.getsockname()[0] for one in sockets} == addresses
     for one in sockets:
         one.close()
+
+
+def families(sockets: Sequence[socket.socket]) -> list[socket.AddressFamily]:
+    return [one.family for one in sockets]
+
+
+async def test_every_address_of_ipv6_means_those_of_ipv4_too() -> None:
+    sockets = await listening_sockets("::", 0, shared=False)
+    assert families(sockets) == [socket.AF_INET6, socket.AF_INET]
+    for one in sockets:
+        one.listen()
+    port = sockets[0].getsockname()[1]
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, port)) as client:
+            assert client.getpeername()[0] == address
+    for one in sockets:
+        one.close()
+
+
+async def test_where_there_is_no_ipv6_those_of_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ipv6(monkeypatch)
+    sockets = await listening_sockets("::", 0, shared=False)
+    assert families(sockets) == [socket.AF_INET]
+    for one in sockets:
+        one.close()
+    with pytest.raises(OSError, match=r".") as caught:
+        await listening_sockets("::1", 0, shared=False)
+    assert caught.value.errno == errno.EAFNOSUPPORT
 
 
 async def test_a_taken_port_is_an_error_and_leaves_no_socket_open() -> None:

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from adsum.adapters.reserve import SUPPORTED, Reservation
+from tests.support.network import without_ipv6
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="the system has no SO_REUSEPORT")
 
@@ -80,3 +81,21 @@ def test_a_name_with_several_addresses_gets_one_port() -> None:
         with socket.socket(family) as sock, pytest.raises(OSError, match="in use"):
             sock.bind((address, ours.port))
     ours.close()
+
+
+def test_every_address_of_ipv6_means_those_of_ipv4_too() -> None:
+    ours = Reservation("::", 0)
+    for family, address in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+        with socket.socket(family) as sock, pytest.raises(OSError, match="in use"):
+            sock.bind((address, ours.port))
+    ours.close()
+
+
+def test_where_there_is_no_ipv6_those_of_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ipv6(monkeypatch)
+    ours = Reservation("::", 0)
+    with socket.socket() as sock, pytest.raises(OSError, match="in use"):
+        sock.bind((HOST, ours.port))
+    ours.close()
+    with pytest.raises(OSError, match=r"Address family"):
+        Reservation("::1", 0)

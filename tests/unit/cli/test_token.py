@@ -58,6 +58,6 @@ def test_a_remote_service_can_be_asked_without_its_secret(adsum: Adsum, monkeypa
     settings = client_settings(None)
     assert settings.secret == ""
     assert grpc_target(settings, None) == "presence.example:10110"
-    assert grpc_target(settings, "[::]:1") == "[::1]:1"
+    assert grpc_target(settings, "[::]:1") == "127.0.0.1:1"
     assert ws_url(settings, None) == "ws://127.0.0.1:10001/"
     assert ws_url(settings, "wss://chat.example/presence") == "wss://chat.example/presence"
