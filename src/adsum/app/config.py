@@ -1,10 +1,11 @@
 """Reads the settings from where they are written, and documents them.
 
-Sources, weakest first: defaults, the TOML file, environment variables, flags.
+Sources, weakest first: defaults, systemd's credentials, the TOML file, environment
+variables, flags. What is secret can be in a file of its own.
 
-Invariant: `load` returns settings that are all valid, or raises one
+Invariant: `find` returns settings that are all valid, or raises one
 `ConfigError` that names every problem and shows no secret. The only I/O is
-reading the file. `python -m adsum.app.config` prints `docs/configuration.md`.
+reading files. `python -m adsum.app.config` prints `docs/configuration.md`.
 """
 
 import re
@@ -18,12 +19,20 @@ from typing import Any, cast
 
 from adsum.adapters import reserve
 from adsum.app import values
-from adsum.app.settings import ENV_PREFIX, SPECS, Settings, env_name, flag_name
+from adsum.app.settings import ENV_PREFIX, FILED, SPECS, Settings, env_name, file_name, flag_name
 
-__all__ = ["CONFIG_ENV", "ConfigError", "Settings", "document", "load", "table"]
+__all__ = ["CONFIG_ENV", "ConfigError", "Found", "Settings", "document", "find", "load", "table"]
 
 CONFIG_ENV = "ADSUM_CONFIG"
 """The variable that names the file; the one variable of ours that is no setting."""
+
+CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"
+"""systemd's, for a unit with `LoadCredential=adsum_secret:PATH`: a folder with a file for each credential."""
+
+MAX_FILE_BYTES = 65_536
+"""Of a file with one secret."""
+
+_FILED_BY = {file_name(name): name for name in FILED}
 
 # Kubernetes sets these in every pod for a service that is called adsum or adsum-ANYTHING.
 _KUBERNETES = re.compile(
@@ -39,12 +48,29 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Settings; where each that was given comes from, in words; and notes on what was passed over, a sentence each."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
 def load(flags: Mapping[str, object], env: Mapping[str, str], config_path: str | None) -> Settings:
+    """The settings from all sources, as `find` has them."""
+    return find(flags, env, config_path).settings
+
+
+def find(
+    flags: Mapping[str, object], env: Mapping[str, str], config_path: str | None, *, serving: bool = True
+) -> Found:
     """The settings from all sources.
 
     `flags` holds values by setting name; one that is None was not given.
     `env` is the whole environment. `config_path` is the file the command line
-    names, if any; otherwise `ADSUM_CONFIG` may. Raises `ConfigError`.
+    names, if any; otherwise `ADSUM_CONFIG` may. `serving` is whether they are for the
+    service itself: who only asks it something need not know its secret. Raises `ConfigError`.
     """
     path = config_path or env.get(CONFIG_ENV)
     reading = _Reading()
@@ -53,12 +79,13 @@ def load(flags: Mapping[str, object], env: Mapping[str, str], config_path: str |
             reading.take(_from_file(path))
         except ConfigError as error:
             # What the file would have said is not known, so nothing can be said of contradictions.
-            reading.take(_from_env(env))
+            reading.take(_from_env(env), strict=False)
             reading.take(_from_flags(flags))
             raise ConfigError([*error.problems, *reading.problems]) from error
-    reading.take(_from_env(env))
+    reading.take(_from_env(env), strict=False)
     reading.take(_from_flags(flags))
-    return reading.settings()
+    reading.take_files(env.get(CREDENTIALS_ENV))
+    return Found(reading.settings(serving=serving), reading.sources, tuple(reading.notes))
 
 
 _Source = Iterator[tuple[str, str, object]]
@@ -78,7 +105,8 @@ def _from_file(path: str) -> _Source:
 
 def _from_env(env: Mapping[str, str]) -> _Source:
     for variable, raw in sorted(env.items()):
-        if variable.startswith(ENV_PREFIX) and variable != CONFIG_ENV and not _is_kubernetes(variable, raw):
+        # One that is empty was not set: that is how a unit file or a compose file unsets one.
+        if raw and variable.startswith(ENV_PREFIX) and variable != CONFIG_ENV and not _is_kubernetes(variable, raw):
             name = variable.removeprefix(ENV_PREFIX).lower()
             yield name if variable == env_name(name) else variable, f"environment variable {variable}", raw
 
@@ -98,31 +126,89 @@ class _Reading:
     """The values taken so far, a later one over an earlier, and what was wrong."""
 
     values: dict[str, object] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Of a setting, the file that is to hold its value, and the source that says so."""
+    notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     wrong: set[str] = field(default_factory=set)
     """The settings that had a bad value: what they contradict is not worth telling."""
 
-    def take(self, source: _Source) -> None:
+    def take(self, source: _Source, *, strict: bool = True) -> None:
+        """Take what a source says. Where it is not `strict`, an unknown name may be meant for somebody else."""
         for name, label, raw in source:
-            spec = SPECS.get(name)
-            if spec is None:
+            if name in SPECS:
+                self._take(name, label, raw)
+            elif name in _FILED_BY:
+                self._take_file(name, label, raw)
+            elif strict:
                 self.problems.append(f"{name} ({label}) is no setting{_suggestion(name, raw)}")
-                continue
-            try:
-                self.values[name] = spec.kind.read(raw)
-            except ValueError as error:
-                written = "" if spec.secret else f" = {values.shown(raw, private=spec.kind.private)}"
-                self.problems.append(f"{name}{written} ({label}) {error}")
-                self.wrong.add(name)
+            else:
+                self.notes.append(f"{label} is no setting and is passed over{_suggestion(name, raw)}")
 
-    def settings(self) -> Settings:
+    def _take(self, name: str, label: str, raw: object) -> None:
+        spec = SPECS[name]
+        self.sources[name] = label
+        try:
+            self.values[name] = spec.kind.read(raw)
+        except ValueError as error:
+            written = "" if spec.secret else f" = {values.shown(raw, private=spec.kind.private)}"
+            self.problems.append(f"{name}{written} ({label}) {error}")
+            self.wrong.add(name)
+
+    def _take_file(self, name: str, label: str, raw: object) -> None:
+        if isinstance(raw, str) and raw:
+            self.files[_FILED_BY[name]] = raw, label
+        else:
+            self.problems.append(f"{name} ({label}) must be the path of a file")
+
+    def take_files(self, credentials: str | None) -> None:
+        """Take what is in files of its own; in the folder `credentials` is what no source gives."""
+        for name in FILED:
+            path, label = self.files.get(name, ("", ""))
+            if path and name in self.sources:
+                self.problems.append(
+                    f"{name} ({self.sources[name]}) and {file_name(name)} ({label}) are both set: leave one out"
+                )
+            elif path:
+                self._take_content(name, Path(path), f"file {path}, by {label}")
+            elif credentials and name not in self.sources:
+                credential = Path(credentials, f"adsum_{name}")
+                if credential.exists():
+                    self._take_content(name, credential, f"credential {credential}")
+
+    def _take_content(self, name: str, path: Path, label: str) -> None:
+        try:
+            text = _content(path)
+        except ValueError as error:
+            self.problems.append(f"{name} ({label}) {error}")
+            self.wrong.add(name)
+        else:
+            self._take(name, label, text)
+
+    def settings(self, *, serving: bool) -> Settings:
         settings = Settings(**cast("dict[str, Any]", self.values))
         self.problems += _misorders(settings, self.wrong)
-        self.problems += _bad_listeners(settings, self.wrong)
+        self.problems += _bad_listeners(settings, self.wrong | (set() if serving else {"secret"}))
         self.problems += _bad_workers(settings, self.wrong)
         if self.problems:
             raise ConfigError(self.problems)
         return settings
+
+
+def _content(path: Path) -> str:
+    """What a file of one secret holds; raises `ValueError` with the reason why not."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1).decode()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not text in UTF-8") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"is longer than {MAX_FILE_BYTES} bytes")
+    # An editor, or echo, ends a file with a line break, which is no part of a secret.
+    return content.removesuffix("\n").removesuffix("\r")
 
 
 def _suggestion(name: str, raw: object) -> str:
@@ -202,12 +288,21 @@ A name ends in its unit: `_ms` for milliseconds, `_bytes` for bytes; others are 
 A port listens on `HOST:PORT`: `127.0.0.1:10001` on this machine alone, `0.0.0.0:10001` on every address of IPv4,
 `[::]:10001` on every address of IPv6 and of IPv4, as far as the system has both.
 
-A name that is no setting, an unknown variable that begins with `ADSUM_` and a bad value are errors, all told at once;
-the command then exits with 2. Not errors are the variables that Kubernetes sets for a service called `adsum`
-(`ADSUM_SERVICE_HOST`, `ADSUM_PORT` and the like).
+A name that is no setting, in the file or as a flag, and a bad value are errors, all told at once; the command then
+exits with 2. An environment variable that is empty is not set; an unknown one that begins with `ADSUM_` is a warning,
+since it may be meant for somebody else. The variables that Kubernetes sets for a service called `adsum`
+(`ADSUM_SERVICE_HOST`, `ADSUM_PORT` and the like) are passed over in silence.
 
-With no `secret`, all three ports must be on loopback. A secret on the command line shows in the list of processes:
-prefer the file or the environment.
+With no `secret`, all three ports must be on loopback.
+
+What is secret, or a URL that may hold a password, can be in a file of its own: `secret_file`, `store_file`,
+`webhook_url_file` and `projection_url_file` name it, in all the ways a setting can be given
+(`ADSUM_SECRET_FILE=/run/secrets/adsum`). One line break at the file's end is left out. To set both, `secret` and
+`secret_file`, is an error. Under systemd a credential called `adsum_secret`
+(`LoadCredential=adsum_secret:/etc/adsum/secret`), and so on, is read if nothing else gives the setting.
+A secret on the command line shows in the list of processes: prefer a file.
+
+`adsum config check` says whether the settings are good, and `adsum config show` where each comes from.
 """
 
 

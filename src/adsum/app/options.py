@@ -16,9 +16,12 @@ from typing import Any, TypeVar
 import click
 
 from adsum.app.config import CONFIG_ENV
-from adsum.app.settings import SPECS, Settings, flag_name
+from adsum.app.settings import FILED, SPECS, Settings, file_name, flag_name
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_IN_SECTIONS = {*SPECS, *map(file_name, FILED)}
 
 
 class SettingsCommand(click.Command):
@@ -27,10 +30,11 @@ class SettingsCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each section under its title."""
         records = {option.name: option.get_help_record(ctx) for option in self.get_params(ctx)}
-        others = [record for name, record in records.items() if name not in SPECS and record]
+        others = [record for name, record in records.items() if name not in _IN_SECTIONS and record]
         _write(formatter, "Options", others)
         for section, names in groupby(SPECS, key=lambda name: SPECS[name].section):
-            _write(formatter, section, [record for name in names if (record := records.get(name))])
+            shown = [one for name in names for one in (name, file_name(name))]
+            _write(formatter, section, [record for name in shown if (record := records.get(name))])
 
 
 def _write(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str]]) -> None:
@@ -43,6 +47,8 @@ def settings_options(command: F) -> F:
     """Give a command `--config FILE` and an option for every setting."""
     defaults = Settings()
     for name in reversed(SPECS):
+        if name in FILED:
+            command = _file_option(name)(command)
         command = _option(name, getattr(defaults, name))(command)
     config = click.option(
         "--config", metavar="FILE", help=f"The TOML file with settings (or {CONFIG_ENV} in the environment)."
@@ -59,6 +65,11 @@ def _option(name: str, default: object) -> Callable[[F], F]:
     shown = _word(default)
     suffix = f"  [default: {shown}]" if shown else ""
     return click.option(flag, name, type=str, default=None, metavar=spec.kind.metavar, help=f"{doc}{suffix}")
+
+
+def _file_option(name: str) -> Callable[[F], F]:
+    flag = flag_name(file_name(name))
+    return click.option(flag, file_name(name), default=None, metavar="FILE", help=f"A file with the value of {name}.")
 
 
 def _word(default: object) -> str:

@@ -312,6 +312,15 @@ SPECS: dict[str, Spec] = {item.name: item.metadata["spec"] for item in fields(Se
 """Every setting by name, in the order of the document."""
 
 
+FILED = tuple(name for name, spec in SPECS.items() if spec.secret or spec.kind.private)
+"""The settings that are secret or may hold a password: each can be in a file of its own, which `NAME_file` names."""
+
+
+def file_name(name: str) -> str:
+    """`secret` -> `secret_file`."""
+    return f"{name}_file"
+
+
 def flag_name(name: str) -> str:
     """`retry_min_ms` -> `--retry-min-ms`."""
     return "--" + name.replace("_", "-")

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,7 +22,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 OWN_TOKEN_TTL_MS = 30 * 86_400_000
 """Of a token a command makes for itself and shows nobody: as long as one may be left running."""
 
-_UNUSED = "never signs anything"
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -107,13 +105,9 @@ def client_settings(path: str | None, secret: str | None = None) -> Settings:
     """The service's settings as a command that talks to it needs them; raises `ConfigError`.
 
     A service on a public address must have a secret; whoever only asks it something
-    need not know it. So addresses and secret are read apart, each as if the other
-    were in order.
+    need not know it.
     """
-    here = Address("127.0.0.1", 0)
-    public = config.load({"secret": _UNUSED}, os.environ, path)
-    private = config.load({"secret": secret, "ws": here, "grpc": here, "http": here}, os.environ, path)
-    return replace(public, secret=private.secret)
+    return config.find({"secret": secret}, os.environ, path, serving=False).settings
 
 
 def known_platforms(settings: Settings) -> PlatformRegistry:

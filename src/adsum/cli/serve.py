@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from adsum.adapters import secret as secret_file
-from adsum.app.config import ConfigError, load
+from adsum.app.config import ConfigError, find
 from adsum.app.options import SettingsCommand, settings_options
 from adsum.app.settings import Settings
 from adsum.cli import logs
@@ -37,9 +37,10 @@ def serve(config: str | None, **flags: object) -> None:
     """
 
     def read() -> tuple[Settings, str]:
-        settings = load(flags, os.environ, config)
+        found = find(flags, os.environ, config)
+        settings = found.settings
         logs.configure(settings)
-        for warning in settings.warnings():
+        for warning in (*found.notes, *settings.warnings()):
             log.warning("%s", warning)
         secret, origin = signing_secret(settings)
         log.info("the secret is %s", origin)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adsum.app.config import ConfigError, Settings, document, load, table
-from adsum.app.settings import SPECS, env_name, flag_name
+from adsum.app.config import ConfigError, Settings, document, find, load, table
+from adsum.app.settings import FILED, SPECS, env_name, flag_name
 from adsum.app.values import Address
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -134,19 +134,97 @@ def test_a_file_with_sections_is_told_that_there_are_none(write: Writer) -> None
     assert "no sections" in problem
 
 
-def test_an_unknown_variable_gets_a_suggestion() -> None:
-    (problem,) = problems(env={"ADSUM_PAGESIZE": "3"})
-    assert problem.startswith("pagesize (environment variable ADSUM_PAGESIZE) is no setting")
-    assert problem.endswith("did you mean page_size?")
+def note(variable: str, raw: str) -> str:
+    """The one note on an environment variable, which changes nothing."""
+    found = find({}, {variable: raw}, None)
+    assert found.settings == Settings()
+    (told,) = found.notes
+    return told
+
+
+def test_an_unknown_variable_is_passed_over_with_a_suggestion() -> None:
+    """`ADSUM_COMPILE=1 pip install` leaves one behind, for instance."""
+    told = note("ADSUM_PAGESIZE", "3")
+    assert told.startswith("environment variable ADSUM_PAGESIZE is no setting and is passed over")
+    assert told.endswith("did you mean page_size?")
+    assert "ADSUM_COMPILE" in note("ADSUM_COMPILE", "1")
 
 
 def test_a_variable_in_the_wrong_case_is_unknown() -> None:
-    assert problems(env={"ADSUM_ws": "x"})[0].endswith("did you mean ws?")
+    assert note("ADSUM_ws", "x").endswith("did you mean ws?")
 
 
-def test_the_value_of_an_unknown_name_is_not_shown() -> None:
+def test_the_value_of_an_unknown_name_is_not_shown(write: Writer) -> None:
     """It may be a misspelt secret."""
-    assert "hunter2" not in problems(env={"ADSUM_SECRETS": "hunter2"})[0]
+    assert "hunter2" not in note("ADSUM_SECRETS", "hunter2")
+    assert "hunter2" not in problems(path=write("secrets = 'hunter2'"))[0]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_empty_variable_is_not_set(name: str) -> None:
+    found = find({}, {env_name(name): "", "ADSUM_CONFIG": "", "ADSUM_NOTHING": ""}, None)
+    assert (found.settings, found.sources, found.notes) == (Settings(), {}, ())
+
+
+SECRET_URLS = {
+    "store": "redis://:hunter2@h/0",
+    "webhook_url": "http://u:hunter2@h/",
+    "projection_url": "redis://:hunter2@h/1",
+    "secret": GOOD_SECRET,
+}
+
+
+@pytest.mark.parametrize("name", FILED)
+def test_what_is_secret_can_be_in_a_file_of_its_own(name: str, write: Writer, tmp_path: Path) -> None:
+    """Named by the file of settings, the environment or a flag; or as a credential of systemd."""
+    assert set(FILED) == set(SECRET_URLS)
+    value = SECRET_URLS[name]
+    own = tmp_path / f"adsum_{name}"
+    own.write_text(f"{value}\n")
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    for found in (
+        find({f"{name}_file": str(own)}, {}, None),
+        find({}, {f"ADSUM_{name.upper()}_FILE": str(own)}, None),
+        find({}, {}, write(f"{name}_file = '{own}'")),
+        find({}, credentials, None),
+    ):
+        assert getattr(found.settings, name) == value
+        assert str(own) in found.sources[name]
+    given = load({name: value.replace("hunter2", "hunter3")}, credentials, None)
+    assert getattr(given, name) == value.replace("hunter2", "hunter3")
+
+
+def test_a_setting_and_its_file_exclude_each_other(tmp_path: Path) -> None:
+    own = tmp_path / "secret"
+    own.write_text(GOOD_SECRET)
+    (problem,) = problems({"secret": "hunter2"}, {"ADSUM_SECRET_FILE": str(own)})
+    assert problem == (
+        "secret (flag --secret) and secret_file (environment variable ADSUM_SECRET_FILE) are both set: leave one out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xff", "is not text in UTF-8"),
+        (b"x" * 65_537, "is longer than 65536 bytes"),
+        (f"{GOOD_SECRET}\n\n".encode(), "line break"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+    ids=["no-text", "long", "two-breaks", "absent"],
+)
+def test_a_secret_file_that_is_no_good_is_named(content: bytes | None, why: str, tmp_path: Path) -> None:
+    own = tmp_path / "secret"
+    if content is not None:
+        own.write_bytes(content)
+    (problem,) = problems({"secret_file": str(own)})
+    assert problem.startswith(f"secret (file {own}, by flag --secret-file) ")
+    assert why in problem
+    assert GOOD_SECRET not in problem
+
+
+def test_who_only_asks_need_not_know_the_secret() -> None:
+    assert find({"ws": "0.0.0.0:1"}, {}, None, serving=False).settings.secret == ""
 
 
 def test_other_programs_variables_are_ignored() -> None:
@@ -171,7 +249,7 @@ def test_variables_that_kubernetes_sets_are_ignored(variable: str, value: str) -
 
 
 def test_a_port_variable_set_by_hand_is_unknown() -> None:
-    assert len(problems(env={"ADSUM_PORT": "10001"})) == 1
+    assert "is no setting" in note("ADSUM_PORT", "10001")
 
 
 @pytest.mark.parametrize(

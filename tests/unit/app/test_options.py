@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from adsum.app.config import Settings, load
 from adsum.app.options import SettingsCommand, settings_options
-from adsum.app.settings import SPECS, flag_name
+from adsum.app.settings import FILED, SPECS, file_name, flag_name
 
 
 def run(*arguments: str) -> tuple[str | None, dict[str, object]]:
@@ -25,7 +25,7 @@ def run(*arguments: str) -> tuple[str | None, dict[str, object]]:
 def test_without_flags_nothing_is_overridden() -> None:
     config, flags = run()
     assert config is None
-    assert flags.keys() == SPECS.keys()
+    assert flags.keys() == {*SPECS, *map(file_name, FILED)}
     assert load(flags, {}, None) == Settings()
 
 
