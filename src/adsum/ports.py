@@ -6,11 +6,14 @@ the world. Every `*_ms` is in milliseconds.
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from adsum.domain.claims import Bid, Claim
 from adsum.domain.identity import Identity
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, Page, Reading, Status, TimedEdit
+
+PageFormat: TypeAlias = Literal["text", "openmetrics"]
+"""How metrics are written: Prometheus' text format (0.0.4), or OpenMetrics (1.0.0)."""
 
 FeedListener = Callable[[FeedEntry], None]
 
@@ -211,8 +214,11 @@ class Meter(Protocol):
         """A handshake refused; `reason` is the error's short name."""
         ...
 
-    def closed_by_us(self, reason: str) -> None:
-        """A connection the gateway closed: `timeout`, `slow`, `flood`, `kicked`, `frame`, `drain`, `logout`."""
+    def closing(self, reason: str) -> None:
+        """A connection begins to end, which each does once: by the `client` or by us.
+
+        Then it is `timeout`, `slow`, `flood`, `kicked`, `frame`, `drain` or `logout`.
+        """
         ...
 
     def changes(self, online: int, offline: int) -> None:
@@ -223,8 +229,12 @@ class Meter(Protocol):
         """One call of the API; `outcome` is `ok` or the error's short name."""
         ...
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
-        """One write of a worker: users in it, the longest a change waited, how long the store took."""
+    def batch(self, lane: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
+        """One write of a lane: users in it, the longest a change waited, how long the store took."""
+        ...
+
+    def store_read(self, operation: str, outcome: str, seconds: float) -> None:
+        """One read of the store: of `users`, a `listing`, the `census` or the `feed`; `ok` or `failed`."""
         ...
 
     def renewal(self, *, ok: bool) -> None:
@@ -248,7 +258,7 @@ class Meter(Protocol):
         ...
 
     def hook(self, outcome: str) -> None:
-        """A webhook: `sent`, `retried`, `failed` or `dropped`."""
+        """A webhook is over and done with: `sent`, `failed` or `dropped`; or `retried`: a try will be repeated."""
         ...
 
     def projected(self, users: int, *, ok: bool) -> None:
@@ -261,7 +271,7 @@ class Snapshot:
     """What is known at any moment and asked for only when metrics are read.
 
     `dirty_users` (users waiting to be written) and `write_ages_ms` (how long the
-    write in flight has been so, 0 if there is none) are by worker.
+    write in flight has been so, 0 if there is none) are by lane of the writer.
     """
 
     dirty_users: Sequence[int] = ()

@@ -162,7 +162,7 @@ async def test_who_was_online_before_is_copied_and_a_lost_copy_is_made_again() -
                 return await copied(copy) == wanted
 
             await eventually(whole)
-            await metric_is(node, "adsum_projection_waiting", 0)
+            await metric_is(node, "adsum_projection_waiting_users", 0)
             await copy.stop()
             await set_online(node, {"last": [3]})
             await eventually(lambda: is_lagging(node))

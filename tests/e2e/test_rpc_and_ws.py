@@ -363,8 +363,8 @@ async def test_reflection(service: RunningService) -> None:
 
 async def test_calls_are_counted(service: RunningService) -> None:
     """By method and outcome."""
-    ok = 'adsum_query_seconds_count{method="getUserStatus",outcome="ok"}'
-    bad = 'adsum_query_seconds_count{method="getUserStatus",outcome="ArgsError"}'
+    ok = 'adsum_call_duration_seconds_count{method="getUserStatus",outcome="ok"}'
+    bad = 'adsum_call_duration_seconds_count{method="getUserStatus",outcome="ArgsError"}'
     before = await metrics(service)
     await get_status(service, "u")
     with pytest.raises(grpc.aio.AioRpcError):

@@ -89,7 +89,7 @@ async def answers(one: Client) -> bool:
 
 async def open_by_worker(service: RunningService) -> list[float]:
     now = await metrics(service)
-    return [now[f'adsum_connections_open{{process="{number}"}}'] for number in range(2)]
+    return [now[f'adsum_connections_open{{worker="{number}"}}'] for number in range(2)]
 
 
 def check_end(service: RunningService) -> None:
@@ -127,8 +127,11 @@ async def test_the_http_port_tells_of_all_workers(shared: tuple[str, ...]) -> No
         described = [line.split()[2] for line in lines if line.startswith("# HELP")]
         assert len(described) == len(set(described)), "a metric stands in two places"
         for number in range(2):
-            assert any(line.startswith(f'adsum_users_online{{process="{number}"}}') for line in lines)
-            assert any(line.startswith(f'adsum_worker_dirty_users{{process="{number}",worker="0"}}') for line in lines)
+            assert any(line.startswith(f'adsum_users_online{{worker="{number}"}}') for line in lines)
+            lane = f'adsum_writer_waiting_users{{worker="{number}",lane="0"}}'
+            assert any(line.startswith(lane) for line in lines)
+            assert f'adsum_ready{{worker="{number}",check="store"}} 1.0' in lines
+        assert 'adsum_ready{check="workers"} 1.0' in lines
         for pid in await workers(service):
             os.kill(pid, signal.SIGSTOP)
         status, body = await http_get(service, "/readyz")

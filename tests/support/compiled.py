@@ -2,9 +2,9 @@
 
 import pytest
 
-from adsum.wire import gob
+from adsum.build import COMPILED
 
-COMPILED = not gob.__file__.endswith(".py")
+__all__ = ["COMPILED", "replaces_a_method"]
 
 replaces_a_method = pytest.mark.skipif(COMPILED, reason="a method of a compiled object can't be replaced")
 """For a test that looks in from the side; what it shows is shown of the same source, interpreted."""

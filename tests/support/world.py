@@ -30,7 +30,7 @@ class RecordingMeter:
     def __init__(self) -> None:
         self.renewals: list[bool] = []
         self.batches: list[tuple[int, int, bool]] = []
-        """(worker, users, whether it went well)"""
+        """(lane, users, whether it went well)"""
         self.gaps = 0
         self.lost: list[str] = []
         self.online = 0
@@ -46,7 +46,7 @@ class RecordingMeter:
     def refused(self, reason: str) -> None:
         pass
 
-    def closed_by_us(self, reason: str) -> None:
+    def closing(self, reason: str) -> None:
         pass
 
     def changes(self, online: int, offline: int) -> None:
@@ -56,10 +56,13 @@ class RecordingMeter:
     def query(self, method: str, outcome: str, seconds: float) -> None:
         pass
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
+    def batch(self, lane: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
         assert waited_ms >= 0
         assert took_ms >= 0
-        self.batches.append((worker, users, ok))
+        self.batches.append((lane, users, ok))
+
+    def store_read(self, operation: str, outcome: str, seconds: float) -> None:
+        pass
 
     def renewal(self, *, ok: bool) -> None:
         self.renewals.append(ok)

@@ -1,12 +1,14 @@
 """The HTTP port: liveness, readiness and metrics.
 
 `GET /livez` answers while the loop turns. `GET /readyz` says whether this node
-should be given work, check by check. `GET /metrics` is Prometheus' text format.
+should be given work, check by check. `GET /metrics` is Prometheus' text format, or
+OpenMetrics for a scraper that prefers it.
 Errors have OpenIM's form `{errCode,errMsg,errDlt}`.
 """
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -17,12 +19,16 @@ from aiohttp.typedefs import Handler
 
 from adsum.adapters.listener import listening_sockets
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, NotServed
+from adsum.ports import PageFormat
 
 log = logging.getLogger(__name__)
 _aiohttp_log = logging.getLogger(f"{__name__}.aiohttp")
 
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Prometheus' text format; every scraper reads it."""
+METRICS_TYPES: Final[Mapping[PageFormat, str]] = {
+    "text": "text/plain; version=0.0.4; charset=utf-8",
+    "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
+}
+"""Every scraper reads the text format; some prefer the other."""
 
 _JSON_TYPE: Final = "application/json"
 _MAX_BODY_BYTES: Final = 65_536
@@ -31,6 +37,7 @@ _MAX_HEADERS: Final = 64
 _HEADER_TIME_S: Final = 20
 """How long a connection may go without a complete request. Prometheus' usual interval, 15 s, finds it still open."""
 
+_QUALITY: Final = re.compile(r"[01](?:\.[0-9]{0,3})?")
 _LINGER_S: Final = 2
 _STOP_S: Final = 2
 
@@ -43,14 +50,14 @@ class Check(NamedTuple):
 
 
 Readiness = Callable[[], Awaitable[Mapping[str, Check]]]
-Metrics = Callable[[], Awaitable[bytes]]
+Metrics = Callable[[PageFormat], Awaitable[bytes]]
 
 
 class HttpServer:
     """The HTTP port of this process.
 
     `readiness` gives the checks by name: all must be well. `metrics` gives the
-    page in Prometheus' text format.
+    page in the format asked for.
     """
 
     def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
@@ -108,8 +115,22 @@ class HttpServer:
         body = {"ready": ready, "checks": {name: check._asdict() for name, check in checks.items()}}
         return _json(body, 200 if ready else 503)
 
-    async def _metrics_page(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self._metrics(), headers={"Content-Type": METRICS_TYPE})
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        form = preferred_format(request.headers.get("Accept", ""))
+        headers = {"Content-Type": METRICS_TYPES[form], "Vary": "Accept"}
+        return web.Response(body=await self._metrics(form), headers=headers)
+
+
+def preferred_format(accept: str) -> PageFormat:
+    """OpenMetrics if an `Accept` header names it, and likes plain text no better (RFC 9110 section 12.5.1)."""
+    likings: dict[str, float] = {}
+    for member in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in member.split(";"))
+        quality = next((text[2:].strip() for text in parameters if text.startswith("q=")), "1")
+        liking = float(quality) if _QUALITY.fullmatch(quality) else 0.0
+        likings[kind] = max(liking, likings.get(kind, 0.0))
+    asked = likings.get("application/openmetrics-text", 0.0)
+    return "openmetrics" if asked > 0 and asked >= likings.get("text/plain", 0.0) else "text"
 
 
 def _is_a_fault(record: logging.LogRecord) -> bool:

@@ -17,6 +17,7 @@ from adsum.adapters.http import Check
 from adsum.app import config
 from adsum.app.settings import SPECS, Settings
 from adsum.app.values import Address
+from adsum.ports import PageFormat
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Ask(msgspec.Struct, tag=True):
 
     id: int
     what: Question
+    form: PageFormat = "text"
+    """Of metrics."""
 
 
 class Ready(msgspec.Struct, tag=True):

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from adsum.app.channel import Answer, Ask, Begin, Channel, Question, Ready, Report, Stop, pack, report_channel
 from adsum.app.settings import ENV_PREFIX, Settings
+from adsum.ports import PageFormat
 
 COMMAND = (sys.executable, "-P", "-m", "adsum.cli", "worker")
 """A fresh interpreter: a fork would share locks, threads and the loop. `-P`: the folder we are in may hold anything."""
@@ -73,7 +74,7 @@ class Worker:
         if not self.ready.is_set():
             raise WorkerGone
 
-    async def ask(self, what: Question, patience_s: float = ANSWER_S) -> Answer:
+    async def ask(self, what: Question, patience_s: float = ANSWER_S, form: PageFormat = "text") -> Answer:
         """Its answer; raises `WorkerGone`, or `TimeoutError` if it does not answer in time."""
         number = next(self._ids)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -81,7 +82,7 @@ class Worker:
         try:
             if self.ended.done():
                 raise WorkerGone
-            self._channel.send(Ask(number, what))
+            self._channel.send(Ask(number, what, form))
             async with asyncio.timeout(patience_s):
                 return await answer
         finally:

@@ -15,12 +15,14 @@ from dataclasses import replace
 
 from adsum.adapters.http import Check, HttpServer
 from adsum.adapters.merge import merge_pages
+from adsum.adapters.metrics.meter import readiness_page
 from adsum.adapters.reserve import Reservation
 from adsum.app.process import Worker, WorkerGone
 from adsum.app.run import STOP_SIGNALS, Ending, Listening, bound, delay_for
 from adsum.app.settings import Settings
 from adsum.app.values import Address
 from adsum.core.backoff import backoff_ms
+from adsum.ports import PageFormat
 
 log = logging.getLogger(__name__)
 
@@ -261,11 +263,13 @@ class Supervisor:
             found |= {f"worker {worker.number} {name}": check for name, check in answers.get(worker, {}).items()}
         return found
 
-    async def _metrics(self) -> bytes:
-        """Of all processes in a place that answer in time."""
+    async def _metrics(self, form: PageFormat) -> bytes:
+        """Of all processes in a place that answer in time, and whether one takes connections."""
         workers = self._serving()
-        pages = await asyncio.gather(*map(_page_of, workers))
-        return merge_pages({str(worker.number): page for worker, page in zip(workers, pages, strict=True)}).encode()
+        pages = await asyncio.gather(*(_page_of(worker, form) for worker in workers))
+        found = {str(worker.number): page for worker, page in zip(workers, pages, strict=True)}
+        ready = not self._stop.is_set() and bool(self._serving())
+        return merge_pages(found, readiness_page({"workers": ready}, form).decode()).encode()
 
     # Signals
 
@@ -309,8 +313,8 @@ async def _checks_of(worker: Worker) -> dict[str, Check]:
     return answer.checks or {"process": Check(ok=False, text="failed to tell; its log says why")}
 
 
-async def _page_of(worker: Worker) -> str:
+async def _page_of(worker: Worker, form: PageFormat) -> str:
     try:
-        return (await worker.ask("metrics")).page
+        return (await worker.ask("metrics", form=form)).page
     except (TimeoutError, WorkerGone):
         return ""

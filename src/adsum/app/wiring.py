@@ -65,7 +65,7 @@ def build(settings: Settings, secret: str) -> Parts:
     clock, meter = SystemClock(), PrometheusMeter()
     platforms = parse_platforms(settings.platforms)
     authenticator = JwtAuthenticator(secret, settings.token_leeway_ms)
-    store = _store(settings, clock)
+    store = _store(settings, clock, meter)
     node = Node(
         node_name(settings),
         store,
@@ -86,8 +86,11 @@ def build(settings: Settings, secret: str) -> Parts:
     async def readiness() -> dict[str, Check]:
         return checks(node)
 
+    def checked() -> dict[str, bool]:
+        return {name: check.ok for name, check in checks(node).items()}
+
     turns = Turns()
-    metrics = MetricsPage(meter, platforms, store.census, node.snapshot)
+    metrics = MetricsPage(meter, platforms, store.census, node.snapshot, checked)
     return Parts(
         node=node,
         ws=WsServer(
@@ -157,7 +160,7 @@ def _projector(settings: Settings, store: Store, clock: Clock, meter: Meter) -> 
     return Projector(store, projection, clock, meter, ProjectorOptions(), random.random)
 
 
-def _store(settings: Settings, clock: Clock) -> Store:
+def _store(settings: Settings, clock: Clock, meter: Meter) -> Store:
     if settings.store == "memory:":
         return MemoryStore(
             clock, partitions=settings.partitions, timed_ttl_ms=settings.timed_ttl_ms, history=settings.feed_history
@@ -174,7 +177,7 @@ def _store(settings: Settings, clock: Clock) -> Store:
         retry_max_ms=settings.retry_max_ms,
         alike={"login_policy": str(settings.login_policy), "platforms": ",".join(settings.platforms)},
     )
-    return RedisStore(parse_store_url(settings.store), options)
+    return RedisStore(parse_store_url(settings.store), options, meter.store_read)
 
 
 def _gateway_options(settings: Settings) -> GatewayOptions:

@@ -75,7 +75,7 @@ async def _answer(service: Service, ask: Ask) -> Answer:
     try:
         if ask.what == "checks":
             return Answer(ask.id, checks=dict(await service.parts.readiness()))
-        return Answer(ask.id, page=(await service.parts.metrics()).decode())
+        return Answer(ask.id, page=(await service.parts.metrics(ask.form)).decode())
     except Exception:
         # It costs an answer, not the connections.
         log.exception("cannot answer the supervisor")

@@ -170,6 +170,8 @@ class Gateway:
         """The connection is gone, whoever ended it."""
         if session.phase is Phase.GONE:
             return
+        if session.phase is OPEN:
+            self._meter.closing("client")
         self._leave(session)
         session.phase = Phase.GONE
         session.link = None
@@ -310,7 +312,7 @@ class Gateway:
             return session.link is not None
         if session.link.unwritten_bytes() + size <= self._options.max_unwritten_bytes:
             return True
-        self._meter.closed_by_us("slow")
+        self._meter.closing("slow")
         self._drop(session)
         return False
 
@@ -366,7 +368,7 @@ class Gateway:
             log.debug("connection %s of %.100r broke the protocol: %s", session.conn_id, session.user_id, reason)
         session.phase = Phase.CLOSING
         self._leave(session)
-        self._meter.closed_by_us(why)
+        self._meter.closing(why)
         self._wheel.remove(session, session.slot)
         session.slot = self._wheel.put(session, self._clock.monotonic_ms() + GOODBYE_MS)
         assert session.link is not None
@@ -380,6 +382,7 @@ class Gateway:
 
     def _drop(self, session: Session) -> None:
         link = session.link
+        session.phase = Phase.CLOSING
         self.closed(session)
         if link is not None:
             link.abort()
@@ -408,7 +411,7 @@ class Gateway:
         if session.phase is Phase.CLOSING:
             self._drop(session)
         elif now_ms - session.heard_ms >= options.heartbeat_timeout_ms:
-            self._meter.closed_by_us("timeout")
+            self._meter.closing("timeout")
             self._drop(session)
         else:
             if _needs_pings(session) and now_ms - session.pinged_ms >= options.web_ping_interval_ms:

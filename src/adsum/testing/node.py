@@ -76,8 +76,8 @@ class NoMeter:
     def refused(self, reason: str) -> None:
         """A handshake refused."""
 
-    def closed_by_us(self, reason: str) -> None:
-        """A connection the gateway closed."""
+    def closing(self, reason: str) -> None:
+        """A connection begins to end."""
 
     def changes(self, online: int, offline: int) -> None:
         """Users that came online and went offline."""
@@ -85,8 +85,11 @@ class NoMeter:
     def query(self, method: str, outcome: str, seconds: float) -> None:
         """One call of the API."""
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
-        """One write of a worker."""
+    def batch(self, lane: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
+        """One write of a lane."""
+
+    def store_read(self, operation: str, outcome: str, seconds: float) -> None:
+        """One read of the store."""
 
     def renewal(self, *, ok: bool) -> None:
         """One renewal of the lease tried."""

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import ClientSession
 
 from adsum.adapters import http
-from adsum.adapters.http import Check, HttpServer
+from adsum.adapters.http import METRICS_TYPES, Check, HttpServer, preferred_format
+from adsum.ports import PageFormat
 
 
 class Service:
@@ -20,11 +21,13 @@ class Service:
         self.checks = {"store": Check(ok=True, text="answers"), "feed": Check(ok=True, text="complete")}
         self.page = b"x 1\n"
         self.broken = False
+        self.form = ""
 
     async def readiness(self) -> dict[str, Check]:
         return self.checks
 
-    async def metrics(self) -> bytes:
+    async def metrics(self, form: PageFormat) -> bytes:
+        self.form = form
         if self.broken:
             raise RuntimeError("the reason, a secret")
         return self.page
@@ -46,6 +49,35 @@ async def port(service: Service) -> AsyncIterator[int]:
 async def client(port: int) -> AsyncIterator[ClientSession]:
     async with ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
+
+
+PROMETHEUS_ASKS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", "text"),
+        ("*/*", "text"),
+        ("text/plain", "text"),
+        (PROMETHEUS_ASKS, "openmetrics"),
+        ("application/openmetrics-text", "openmetrics"),
+        ("Application/OpenMetrics-Text ; q=0.5 , text/plain ; q=0.5", "openmetrics"),
+        ("application/openmetrics-text;q=0.3,text/plain", "text"),
+        ("application/openmetrics-text;q=0", "text"),
+        ("application/openmetrics-text;q=what", "text"),
+        (";;,,=", "text"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_is_asked_for(
+    client: ClientSession, service: Service, accept: str, form: PageFormat
+) -> None:
+    assert preferred_format(accept) == form
+    async with client.get("/metrics", headers={"Accept": accept}) as response:
+        assert response.headers["Content-Type"] == METRICS_TYPES[form]
+    assert service.form == form
 
 
 async def test_liveness(client: ClientSession) -> None:

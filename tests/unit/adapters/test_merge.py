@@ -7,7 +7,7 @@ from adsum.adapters.merge import merge_pages
 
 
 def page(connections: int, *reasons: str) -> str:
-    """A page as a process makes it."""
+    """A page as a worker makes it."""
     registry = CollectorRegistry()
     Gauge("open", "Open { now }.", registry=registry).set(connections)
     closed = Counter("closed", "Closed.", ["reason"], registry=registry)
@@ -17,12 +17,12 @@ def page(connections: int, *reasons: str) -> str:
     return generate_latest(registry).decode()
 
 
-def test_every_sample_is_there_with_its_process() -> None:
+def test_every_sample_is_there_with_its_worker() -> None:
     pages = {"0": page(3, "slow", 'a "quoted} \\ {one'), "1": page(4)}
     merged = list(text_string_to_metric_families(merge_pages(pages)))
     found = [(s.name, s.labels, s.value) for metric in merged for s in metric.samples]
     expected = [
-        (s.name, {"process": name, **s.labels}, s.value)
+        (s.name, {"worker": name, **s.labels}, s.value)
         for name, text in pages.items()
         for metric in text_string_to_metric_families(text)
         for s in metric.samples
@@ -39,8 +39,14 @@ def test_each_metric_is_described_once_and_stands_together() -> None:
     assert lines[at[0] - 2 : at[0]] == ["# HELP open Open { now }.", "# TYPE open gauge"]
 
 
-def test_a_process_that_told_nothing_leaves_nothing() -> None:
+def test_pages_of_openmetrics_have_one_end() -> None:
+    own = "# HELP x X.\n# TYPE x gauge\nx 3.0\n# EOF\n"
+    merged = merge_pages({"0": "# HELP x X.\n# TYPE x gauge\nx 1.0\n# EOF\n", "1": ""}, own)
+    assert merged == '# HELP x X.\n# TYPE x gauge\nx 3.0\nx{worker="0"} 1.0\n# EOF\n'
+
+
+def test_a_worker_that_told_nothing_leaves_nothing() -> None:
     assert merge_pages({}) == ""
     assert merge_pages({"0": "", "1": "# HELP x X.\n# TYPE x gauge\nx 1.0\n"}) == (
-        '# HELP x X.\n# TYPE x gauge\nx{process="1"} 1.0\n'
+        '# HELP x X.\n# TYPE x gauge\nx{worker="1"} 1.0\n'
     )

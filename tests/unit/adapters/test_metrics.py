@@ -2,32 +2,28 @@
 
 import asyncio
 import math
+import platform
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from adsum import __version__
 from adsum.adapters.metrics import page as metrics
 from adsum.adapters.metrics.__main__ import documentation
 from adsum.adapters.metrics.meter import PrometheusMeter
 from adsum.adapters.metrics.page import LoopLag, MetricsPage
+from adsum.build import COMPILED
 from adsum.domain.errors import StoreError
 from adsum.domain.platforms import PRESETS, PlatformRegistry
 from adsum.domain.presence import Census
-from adsum.ports import Meter, Snapshot
+from adsum.ports import Meter, PageFormat, Snapshot
 
 PLATFORMS = PlatformRegistry(PRESETS["openim"])
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-class Time:
-    """A clock that a test sets."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def read(page: bytes) -> Samples:
@@ -39,7 +35,7 @@ def read(page: bytes) -> Samples:
 
 
 def samples(meter: PrometheusMeter, snapshot: Snapshot | None = None, census: Census | None = None) -> Samples:
-    return read(meter.page(snapshot or Snapshot(), census, PLATFORMS))
+    return read(meter.page(snapshot or Snapshot(), {}, census, PLATFORMS))
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
@@ -56,8 +52,8 @@ def test_events_are_counted(meter: PrometheusMeter) -> None:
     port.connections(3, 0)
     port.connections(0, 1)
     port.refused("TokenExpiredError")
-    port.closed_by_us("slow")
-    port.closed_by_us("something new")
+    port.closing("slow")
+    port.closing("something new")
     port.changes(5, 2)
     port.changes(1, 0)
     port.renewal(ok=True)
@@ -76,11 +72,12 @@ def test_events_are_counted(meter: PrometheusMeter) -> None:
     assert value(found, "connections_closed_total", reason="drain") == 0
     assert value(found, "user_changes_total", to="online") == 6
     assert value(found, "user_changes_total", to="offline") == 2
-    assert [value(found, "lease_renewals_total", outcome=o) for o in ("tried", "succeeded", "failed")] == [2, 1, 1]
+    assert [value(found, "lease_renewals_total", outcome=o) for o in ("ok", "failed")] == [1, 1]
     assert value(found, "feed_gaps_total") == 1
     assert (value(found, "push_frames_total"), value(found, "push_merged_total")) == (5, 3)
-    outcomes = [value(found, "webhooks_total", outcome=o) for o in ("sent", "retried", "failed", "dropped")]
-    assert outcomes == [2, 1, 1, 1]
+    outcomes = [value(found, "webhooks_total", outcome=o) for o in ("sent", "failed", "dropped")]
+    assert outcomes == [2, 1, 1]
+    assert value(found, "webhook_retries_total") == 1
 
 
 def test_calls_are_timed_by_method_and_outcome(meter: PrometheusMeter) -> None:
@@ -89,50 +86,51 @@ def test_calls_are_timed_by_method_and_outcome(meter: PrometheusMeter) -> None:
     meter.query("getUserStatus", "ArgsError", 0.1)
     found = samples(meter)
     good = {"method": "getUserStatus", "outcome": "ok"}
-    assert value(found, "query_seconds_count", **good) == 2
-    assert value(found, "query_seconds_sum", **good) == pytest.approx(0.007)
-    assert value(found, "query_seconds_bucket", **good, le="0.0025") == 0
-    assert value(found, "query_seconds_bucket", **good, le="0.005") == 2
-    assert value(found, "query_seconds_count", method="getUserStatus", outcome="ArgsError") == 1
+    assert value(found, "call_duration_seconds_count", **good) == 2
+    assert value(found, "call_duration_seconds_sum", **good) == pytest.approx(0.007)
+    assert value(found, "call_duration_seconds_bucket", **good, le="0.0025") == 0
+    assert value(found, "call_duration_seconds_bucket", **good, le="0.005") == 2
+    assert value(found, "call_duration_seconds_count", method="getUserStatus", outcome="ArgsError") == 1
 
 
-def test_writes_are_told_by_worker(meter: PrometheusMeter) -> None:
+def test_writes_are_told_by_lane(meter: PrometheusMeter) -> None:
     meter.batch(0, 30, 20.0, 5.0, ok=True)
     meter.batch(1, 10, 0.0, 1.0, ok=True)
     meter.batch(1, 10, 0.0, 500.0, ok=False)
     found = samples(meter, Snapshot(dirty_users=(7, 0, 3, 0), write_ages_ms=(0, 250, 0, 0)))
-    assert value(found, "write_batch_users_count") == 3
-    assert value(found, "write_batch_users_sum") == 50
-    assert value(found, "write_wait_seconds_sum") == pytest.approx(0.02)
-    assert value(found, "write_seconds_count", outcome="ok") == 2
-    assert value(found, "write_seconds_sum", outcome="failed") == pytest.approx(0.5)
-    assert [value(found, "worker_users_total", worker=w) for w in "0123"] == [30, 10, 0, 0]
-    assert value(found, "worker_blocked_seconds_total", worker="1") == pytest.approx(0.501)
-    assert [value(found, "worker_dirty_users", worker=w) for w in "0123"] == [7, 0, 3, 0]
-    assert value(found, "worker_write_age_seconds", worker="1") == 0.25
-    assert value(found, "worker_unevenness_ratio") == 3  # 30, where the mean of four is 10
+    assert value(found, "store_write_users_count") == 3
+    assert value(found, "store_write_users_sum") == 50
+    assert value(found, "store_write_wait_duration_seconds_sum") == pytest.approx(0.02)
+    assert value(found, "store_write_duration_seconds_count", outcome="ok") == 2
+    assert value(found, "store_write_duration_seconds_sum", outcome="failed") == pytest.approx(0.5)
+    assert [value(found, "writer_users_total", lane=lane) for lane in "0123"] == [30, 10, 0, 0]
+    assert value(found, "writer_busy_seconds_total", lane="1") == pytest.approx(0.751)
+    assert [value(found, "writer_waiting_users", lane=lane) for lane in "0123"] == [7, 0, 3, 0]
+    assert value(found, "writer_write_age_seconds", lane="1") == 0.25
 
 
-def test_an_idle_writer_is_even(meter: PrometheusMeter) -> None:
-    assert value(samples(meter), "worker_unevenness_ratio") == 1
-    assert value(samples(meter, Snapshot((0, 0), (0, 0))), "worker_unevenness_ratio") == 1
+def test_reads_of_the_store_are_timed(meter: PrometheusMeter) -> None:
+    meter.store_read("users", "ok", 0.002)
+    meter.store_read("users", "failed", 1.5)
+    found = samples(meter)
+    assert value(found, "store_read_duration_seconds_count", operation="users", outcome="failed") == 1
+    assert value(found, "store_read_duration_seconds_sum", operation="users", outcome="ok") == 0.002
 
 
-def test_load_is_the_share_of_time_with_a_write_in_flight_also_of_one_not_yet_done() -> None:
-    time = Time()
-    meter = PrometheusMeter(time)
+def test_the_rate_of_busy_seconds_is_the_load_also_of_a_write_not_yet_done(meter: PrometheusMeter) -> None:
     meter.batch(0, 1, 0.0, 1_000.0, ok=True)
-    time.now_s += 4
-    assert value(samples(meter, Snapshot((0, 0), (0, 2_000))), "worker_load_ratio", worker="0") == 0.25
-    time.now_s += 0.5
-    found = samples(meter, Snapshot((0, 0), (0, 2_500)))
-    assert value(found, "worker_load_ratio", worker="1") == 0.5  # too soon to tell anew
-    time.now_s += 1.5
-    found = samples(meter, Snapshot((0, 0), (0, 4_000)))
-    assert [value(found, "worker_load_ratio", worker=w) for w in "01"] == [0, 1]
+
+    def busy(*ages_ms: float) -> list[float]:
+        found = samples(meter, Snapshot((0, 0), ages_ms))
+        return [value(found, "writer_busy_seconds_total", lane=lane) for lane in "01"]
+
+    assert busy(0, 2_000) == [1, 2]
+    assert busy(0, 2_500) == [1, 2.5]
     meter.batch(1, 1, 0.0, 4_000.0, ok=True)
-    time.now_s += 2
-    assert value(samples(meter, Snapshot((0, 0), (0, 0))), "worker_load_ratio", worker="1") == 0
+    assert busy(500, 0) == [1.5, 4]
+    # A write that was told of when it was under way, by a clock that is rounded: a counter never goes back.
+    meter.batch(0, 1, 0.0, 499.0, ok=False)
+    assert busy(0, 0) == [1.5, 4]
 
 
 def test_the_moment_is_told(meter: PrometheusMeter) -> None:
@@ -144,7 +142,9 @@ def test_the_moment_is_told(meter: PrometheusMeter) -> None:
 
 
 def page_with(census: Callable[[], Awaitable[Census]]) -> MetricsPage:
-    return MetricsPage(PrometheusMeter(), PLATFORMS, census, lambda: Snapshot(watches=1))
+    return MetricsPage(
+        PrometheusMeter(), PLATFORMS, census, lambda: Snapshot(watches=1), lambda: {"store": True, "feed": False}
+    )
 
 
 async def test_the_page_has_the_census() -> None:
@@ -168,6 +168,7 @@ async def test_the_page_does_without_a_store(monkeypatch: pytest.MonkeyPatch) ->
         assert math.isnan(value(found, "users_online"))
         assert not any(name == "adsum_users_online_by_platform" for name, _ in found)
         assert value(found, "watches") == 1
+        assert (value(found, "ready", check="store"), value(found, "ready", check="feed")) == (1, 0)
 
 
 async def test_platforms_vanish_with_the_store_and_come_back(meter: PrometheusMeter) -> None:
@@ -195,22 +196,68 @@ async def test_the_loop_is_sampled() -> None:
 
 def test_the_lag_is_counted(meter: PrometheusMeter) -> None:
     meter.loop_lag(0.5)
-    assert value(samples(meter), "event_loop_lag_seconds_sum") == 0.5
+    assert value(samples(meter), "event_loop_lag_duration_seconds_sum") == 0.5
+
+
+def test_what_runs_is_told(meter: PrometheusMeter) -> None:
+    facts = {"version": __version__, "python": platform.python_version(), "compiled": str(COMPILED).lower()}
+    assert value(samples(meter), "build_info", **facts) == 1
 
 
 def test_names_follow_prometheus_practice(meter: PrometheusMeter) -> None:
+    """What `promtool check metrics` asks, and that a time is in seconds."""
     for doc in meter.docs:
-        assert doc.name.startswith("adsum_")
+        words = doc.name.split("_")
+        assert re.fullmatch(r"adsum(_[a-z]+)+", doc.name)
         assert doc.name.endswith("_total") == (doc.kind == "counter")
-        assert not doc.name.endswith(("_ms", "_count", "_sum"))
+        assert doc.name.endswith("_info") == (doc.kind == "info")
+        assert words[-1] not in {"count", "sum", "bucket", "ratio", "created"}
+        assert {"counter", "gauge", "histogram", "summary"}.isdisjoint(words)
+        assert {"ms", "milliseconds", "minutes", "hours", "kb", "mb", "percent"}.isdisjoint(words)
+        assert doc.name.endswith("_duration_seconds") == (doc.kind == "histogram" and "seconds" in words)
+        assert {"le", "quantile"}.isdisjoint(doc.label_names)
         assert doc.meaning.endswith(".")
+        assert all(label.values or label.words for label in doc.labels)
 
 
-def test_every_metric_on_the_page_is_documented_and_the_reverse(meter: PrometheusMeter) -> None:
-    page = meter.page(Snapshot(), Census(0, {}), PLATFORMS).decode()
+def test_a_word_is_a_label_of_one_thing(meter: PrometheusMeter) -> None:
+    """`worker` is a process here, and only the page of several has it."""
+    assert not any("worker" in doc.label_names or "process" in doc.label_names for doc in meter.docs)
+
+
+def test_values_of_a_label_that_are_told_are_documented(meter: PrometheusMeter) -> None:
+    known = {doc.name: {label.name: label.values for label in doc.labels if label.values} for doc in meter.docs}
+    meter.batch(0, 1, 0, 1, ok=True)
+    for name, labels in samples(meter, Snapshot(owned_partitions={"webhooks": 1})):
+        for label, text in labels:
+            if label in known.get(name, {}):
+                assert text in known[name][label]
+
+
+@pytest.mark.parametrize("form", ["text", "openmetrics"])
+def test_every_metric_on_the_page_is_documented_and_the_reverse(meter: PrometheusMeter, form: PageFormat) -> None:
+    page = meter.page(Snapshot(), {}, Census(0, {}), PLATFORMS, form).decode()
     families = {line.split()[2]: line.split()[3] for line in page.splitlines() if line.startswith("# TYPE")}
     ours = {name: kind for name, kind in families.items() if not name.startswith("process_")}
-    assert ours == {doc.name: doc.kind for doc in meter.docs}
+    expected = {doc.name: doc.kind for doc in meter.docs}
+    if form == "text":  # has no type for facts
+        assert ours == expected | {"adsum_build_info": "gauge"}
+    else:  # where a counter's name, and that of facts, has no suffix
+        assert ours == {name.removesuffix("_total").removesuffix("_info"): kind for name, kind in expected.items()}
+
+
+def test_openmetrics_is_well_formed_and_tells_the_same(meter: PrometheusMeter) -> None:
+    meter.query("getUserStatus", "ok", 0.003)
+    meter.connections(2, 0)
+    page = meter.page(Snapshot(), {"store": True}, Census(1, {1: 1}), PLATFORMS, "openmetrics").decode()
+    text = meter.page(Snapshot(), {"store": True}, Census(1, {1: 1}), PLATFORMS)
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse_openmetrics(page)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if family.name.startswith("adsum_")
+    }
+    assert found == {key: number for key, number in read(text).items() if key[0].startswith("adsum_")}
 
 
 def test_the_documentation_is_up_to_date() -> None:

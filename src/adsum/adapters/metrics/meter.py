@@ -1,58 +1,90 @@
 """A `Meter` that counts for Prometheus: counters are added to as things happen."""
 
 import math
-import time
-from collections.abc import Callable, Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from prometheus_client import ProcessCollector, generate_latest
+from prometheus_client import Gauge, ProcessCollector
 
-from adsum.adapters.metrics.book import Book, Counters, MetricDoc, Tally
-from adsum.adapters.metrics.workers import Workers
+from adsum import __version__
+from adsum.adapters.metrics.book import Book, Label, MetricDoc, Tally
+from adsum.adapters.metrics.lanes import Lanes
+from adsum.build import COMPILED
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import Census
-from adsum.ports import Snapshot
+from adsum.ports import PageFormat, Snapshot
+from adsum.proto import user_pb2
 
 LATENCIES_S: Final = (0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 USERS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000)
 
+OUTCOME: Final = Label("outcome", ("ok", "failed"))
+ROLE: Final = Label("role", ("webhooks", "projection"))
+METHODS: Final = tuple(user_pb2.DESCRIPTOR.services_by_name["user"].methods_by_name)
+ERROR: Final = "the name of an error (below)"
+BUILD: Final = (
+    Label("version", words="Adsum's version"),
+    Label("python", words="Python's version"),
+    Label("compiled", ("true", "false")),
+)
+
+
+def readiness_gauge(book: Book) -> Gauge:
+    """The metric of readiness, which a process and its supervisor have alike."""
+    checks = Label("check", ("gateway", "store", "lease", "feed", "projection", "workers"))
+    return book.gauge("adsum_ready", "Each check of `/readyz`: 1 if it is ok, 0 if not.", checks)
+
+
+def tell_readiness(gauge: Gauge, checks: Mapping[str, bool]) -> None:
+    """Have the metric say how things are."""
+    gauge.clear()
+    for check, ok in checks.items():
+        gauge.labels(check).set(ok)
+
+
+def readiness_page(checks: Mapping[str, bool], form: PageFormat) -> bytes:
+    """A page of readiness alone."""
+    book = Book()
+    tell_readiness(readiness_gauge(book), checks)
+    return book.page(form)
+
 
 class PrometheusMeter:
-    """A `Meter` that counts in a registry of its own. `now_s` is a monotonic clock, for the workers' load."""
+    """A `Meter` that counts in a registry of its own."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         book = Book()
-        self._registry = book.registry
         self._book = book
+        facts = (__version__, platform.python_version(), str(COMPILED).lower())
+        book.info("adsum_build_info", "What is running; always 1.", dict(zip(BUILD, facts, strict=True)))
+        self._ready = readiness_gauge(book)
         self._add_presence(book)
         self._add_connections(book)
-        self._add_writes(book, now_s)
+        self._add_store(book)
         self._add_feed(book)
-        self._webhooks = Counters(
-            book.counter(
-                "adsum_webhooks_total",
-                "Webhooks by outcome: sent, retried (a try that will be repeated), failed (given up or refused), "
-                "dropped (never tried, for lack of room or time).",
-                "outcome",
-            ),
-            ("sent", "retried", "failed", "dropped"),
+        self._add_consumers(book)
+        self._lag = book.histogram(
+            "adsum_event_loop_lag_duration_seconds", "How late a timer of the event loop came, sampled.", LATENCIES_S
+        ).labels()
+        ProcessCollector(registry=book.registry)
+
+    def _add_consumers(self, book: Book) -> None:
+        self._webhooks = book.counters(
+            "adsum_webhooks_total",
+            "Webhooks that are over and done with: `failed` was given up or refused, `dropped` never tried, for lack "
+            "of room or time.",
+            Label("outcome", ("sent", "failed", "dropped")),
+        )
+        self._webhook_retries = book.counter(
+            "adsum_webhook_retries_total", "Tries of a webhook that went wrong and will be repeated."
         )
         self._webhooks_waiting = book.gauge(
             "adsum_webhooks_waiting", "Webhooks not yet delivered, those in flight included."
         )
-        self._add_projection(book)
-        self._lag = book.histogram(
-            "adsum_event_loop_lag_seconds", "How late a timer of the event loop came, sampled.", LATENCIES_S
-        ).labels()
-        ProcessCollector(registry=self._registry)
-
-    def _add_projection(self, book: Book) -> None:
-        users = book.counter(
-            "adsum_projection_users_total", "Users written to the projection; the outcome is ok or failed.", "outcome"
-        )
-        self._projected, self._not_projected = users.labels("ok"), users.labels("failed")
+        self._projected = book.counters("adsum_projection_users_total", "Users written to the projection.", OUTCOME)
         self._projection_waiting = book.gauge(
-            "adsum_projection_waiting", "Users whose present state is not yet in the projection."
+            "adsum_projection_waiting_users", "Users whose present state is not yet in the projection."
         )
         self._projection_lag = book.gauge(
             "adsum_projection_lag_seconds", "For how long the oldest of them has waited; 0 if none does."
@@ -65,74 +97,69 @@ class PrometheusMeter:
         self._users_by_platform = book.gauge(
             "adsum_users_online_by_platform",
             "Users online on each platform, on all nodes; absent while the store does not answer.",
-            "platform",
+            Label("platform", words="its name as in the setting `platforms`; its ID if only other nodes have it"),
         )
         changes = book.counter(
-            "adsum_user_changes_total", "Users that came online or went offline, as this node's feed tells.", "to"
+            "adsum_user_changes_total",
+            "Users that came online or went offline, as this node's feed tells.",
+            Label("to", ("online", "offline")),
         )
         self._came, self._went = Tally(changes.labels("online")), Tally(changes.labels("offline"))
-        self._query_seconds = book.histogram(
-            "adsum_query_seconds",
-            "Calls of the API: how many and how long; the outcome is `ok` or the error's name.",
+        self._calls = book.histogram(
+            "adsum_call_duration_seconds",
+            "Calls of the API: how many and how long.",
             LATENCIES_S,
-            "method",
-            "outcome",
+            Label("method", METHODS),
+            Label("outcome", words=f"`ok`, or {ERROR}; `operationID error` if that was missing"),
         )
 
     def _add_connections(self, book: Book) -> None:
         self._open = book.gauge("adsum_connections_open", "WebSocket connections open.")
         self._open_now = 0
         self._opened = Tally(book.counter("adsum_connections_opened_total", "WebSocket connections opened."))
-        self._refused = Counters(
-            book.counter("adsum_handshakes_refused_total", "Handshakes refused, by the error's name.", "reason")
+        self._refused = book.counters(
+            "adsum_handshakes_refused_total", "Handshakes refused.", Label("reason", words=ERROR)
         )
-        self._closed = Counters(
-            book.counter(
-                "adsum_connections_closed_total",
-                "Connections closed by this service: timeout, slow (a watcher or client that does not read), "
-                "flood (a client that asks for too much work for too long), kicked, "
-                "frame (broke the protocol), drain, logout.",
-                "reason",
-            ),
-            ("timeout", "slow", "flood", "kicked", "frame", "drain", "logout"),
+        self._closed = book.counters(
+            "adsum_connections_closed_total",
+            "Connections that ended, by who ended them: the client, or this service: `slow` is a watcher or client "
+            "that does not read, `flood` one that asked for too much work for too long, `frame` one that broke the "
+            "protocol.",
+            Label("reason", ("client", "timeout", "slow", "flood", "kicked", "frame", "drain", "logout")),
         )
 
-    def _add_writes(self, book: Book, now_s: Callable[[], float]) -> None:
-        self._batch_users = book.histogram("adsum_write_batch_users", "Users in a write to the store.", USERS).labels()
-        write_seconds = book.histogram(
-            "adsum_write_seconds",
-            "How long the store took for a write; the outcome is ok or failed.",
+    def _add_store(self, book: Book) -> None:
+        self._reads = book.histogram(
+            "adsum_store_read_duration_seconds",
+            "How long the store (Redis) took for a read. Callers who ask for users at the same moment share one.",
             LATENCIES_S,
-            "outcome",
+            Label("operation", ("users", "listing", "census", "feed")),
+            OUTCOME,
         )
-        self._write_ok, self._write_failed = write_seconds.labels("ok"), write_seconds.labels("failed")
-        self._wait_seconds = book.histogram(
-            "adsum_write_wait_seconds",
-            "Age of the oldest change in a write when it was begun.",
+        self._batch_users = book.histogram("adsum_store_write_users", "Users in a write to the store.", USERS).labels()
+        writes = book.histogram(
+            "adsum_store_write_duration_seconds", "How long the store took for a write.", LATENCIES_S, OUTCOME
+        )
+        self._write_ok, self._write_failed = writes.labels("ok"), writes.labels("failed")
+        self._waits = book.histogram(
+            "adsum_store_write_wait_duration_seconds",
+            "For how long the oldest change in a write had waited when it was begun.",
             LATENCIES_S,
         ).labels()
-        self._workers = Workers(book, now_s)
-        self._renewals = Counters(
-            book.counter(
-                "adsum_lease_renewals_total",
-                "Renewals of this node's lease: tried, and of these succeeded or failed.",
-                "outcome",
-            ),
-            ("tried", "succeeded", "failed"),
+        self._lanes = Lanes(book)
+        self._renewals = book.counters(
+            "adsum_lease_renewals_total", "Renewals of this node's lease that were tried.", OUTCOME
         )
 
     def _add_feed(self, book: Book) -> None:
         self._gaps = book.counter("adsum_feed_gaps_total", "Holes found in the feed of changes, each caught up with.")
-        self._feed_lost = Counters(
-            book.counter(
-                "adsum_feed_lost_total",
-                "How often a consumer of the feed (by role) found that changes it had not seen are no longer kept.",
-                "role",
-            ),
-            ("webhooks", "projection"),
+        self._feed_lost = book.counters(
+            "adsum_feed_lost_total",
+            "How often a consumer of the feed found that changes it had not seen are no longer kept.",
+            ROLE,
         )
         self._owned = book.gauge(
-            "adsum_owned_partitions", "Partitions whose changes this node consumes in a role.", "role"
+            "adsum_owned_partitions", "Partitions whose changes this node consumes in a role.", ROLE
         )
         self._frames = Tally(book.counter("adsum_push_frames_total", "Frames pushed to watchers."))
         self._merged = Tally(
@@ -149,7 +176,7 @@ class PrometheusMeter:
         lookups = book.counter(
             "adsum_user_lookups_total",
             "Users whose state was asked for, by queries and by new watches, and where it came from.",
-            "source",
+            Label("source", ("memory", "store")),
         )
         self._hits, self._misses = Tally(lookups.labels("memory")), Tally(lookups.labels("store"))
 
@@ -167,8 +194,8 @@ class PrometheusMeter:
         """A handshake refused."""
         self._refused.add(reason)
 
-    def closed_by_us(self, reason: str) -> None:
-        """A connection this service closed."""
+    def closing(self, reason: str) -> None:
+        """A connection begins to end."""
         self._closed.add(reason)
 
     def changes(self, online: int, offline: int) -> None:
@@ -178,20 +205,23 @@ class PrometheusMeter:
 
     def query(self, method: str, outcome: str, seconds: float) -> None:
         """One call of the API."""
-        self._query_seconds.labels(method, outcome).observe(seconds)
+        self._calls.labels(method, outcome).observe(seconds)
 
-    def batch(self, worker: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
-        """One write of a worker."""
+    def batch(self, lane: int, users: int, waited_ms: float, took_ms: float, *, ok: bool) -> None:
+        """One write of a lane."""
         took_s = took_ms / 1000
         self._batch_users.observe(users)
-        self._wait_seconds.observe(waited_ms / 1000)
+        self._waits.observe(waited_ms / 1000)
         (self._write_ok if ok else self._write_failed).observe(took_s)
-        self._workers.wrote(worker, users, took_s, ok=ok)
+        self._lanes.wrote(lane, users, took_s, ok=ok)
+
+    def store_read(self, operation: str, outcome: str, seconds: float) -> None:
+        """One read of the store."""
+        self._reads.labels(operation, outcome).observe(seconds)
 
     def renewal(self, *, ok: bool) -> None:
         """One renewal of the lease tried."""
-        self._renewals.add("tried")
-        self._renewals.add("succeeded" if ok else "failed")
+        self._renewals.add("ok" if ok else "failed")
 
     def lookups(self, hits: int, misses: int) -> None:
         """Users asked for, known here and not."""
@@ -212,23 +242,34 @@ class PrometheusMeter:
         self._merged.count += merged
 
     def hook(self, outcome: str) -> None:
-        """A webhook's outcome."""
-        self._webhooks.add(outcome)
+        """A webhook is over and done with, or will be tried again."""
+        if outcome == "retried":
+            self._webhook_retries.inc()
+        else:
+            self._webhooks.add(outcome)
 
     def projected(self, users: int, *, ok: bool) -> None:
         """One write of the projection."""
-        (self._projected if ok else self._not_projected).inc(users)
+        self._projected.add("ok" if ok else "failed", users)
 
     def loop_lag(self, seconds: float) -> None:
         """How late a timer of the event loop came."""
         self._lag.observe(seconds)
 
-    def page(self, snapshot: Snapshot, census: Census | None, platforms: PlatformRegistry) -> bytes:
-        """All metrics in Prometheus' text format (0.0.4). No census: the store did not answer."""
+    def page(
+        self,
+        snapshot: Snapshot,
+        checks: Mapping[str, bool],
+        census: Census | None,
+        platforms: PlatformRegistry,
+        form: PageFormat = "text",
+    ) -> bytes:
+        """All metrics. `checks` are those of readiness; no census: the store did not answer."""
         for tally in (self._came, self._went, self._opened, self._frames, self._merged, self._hits, self._misses):
             tally.flush()
         self._open.set(self._open_now)
-        self._workers.observe(snapshot)
+        self._lanes.observe(snapshot)
+        tell_readiness(self._ready, checks)
         self._watches.set(snapshot.watches)
         self._watched.set(snapshot.watched_users)
         self._hot.set(snapshot.hot_users)
@@ -245,4 +286,4 @@ class PrometheusMeter:
                 # Another node may know platforms that this one does not.
                 label = names.get(platform_id, str(platform_id))
                 self._users_by_platform.labels(label).set(census.by_platform.get(platform_id, 0))
-        return generate_latest(self._registry)
+        return self._book.page(form)

@@ -5,21 +5,24 @@ page is read, and costs nothing between.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from adsum.adapters.metrics.meter import PrometheusMeter
 from adsum.domain.errors import StoreError
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import Census
-from adsum.ports import Snapshot
+from adsum.ports import PageFormat, Snapshot
 
 CENSUS_TIMEOUT_S: Final = 2
 """Metrics matter most while the store is in trouble, so reading them does not wait for it for long."""
 
 
 class MetricsPage:
-    """The page of metrics; awaiting a call gives it. `census` is the store's, `snapshot` the services'."""
+    """The page of metrics; awaiting a call gives it.
+
+    `census` is the store's, `snapshot` the services'; `checks` are those of readiness, and whether each is well.
+    """
 
     def __init__(
         self,
@@ -27,21 +30,23 @@ class MetricsPage:
         platforms: PlatformRegistry,
         census: Callable[[], Awaitable[Census]],
         snapshot: Callable[[], Snapshot],
+        checks: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._meter = meter
         self._platforms = platforms
         self._census = census
         self._snapshot = snapshot
+        self._checks = checks
 
-    async def __call__(self) -> bytes:
-        """The page, in Prometheus' text format; the store's part is missing if it does not answer within 2 s."""
+    async def __call__(self, form: PageFormat = "text") -> bytes:
+        """The page; the store's part is missing if it does not answer within 2 s."""
         census: Census | None = None
         try:
             async with asyncio.timeout(CENSUS_TIMEOUT_S):
                 census = await self._census()
         except (StoreError, TimeoutError):
             pass
-        return self._meter.page(self._snapshot(), census, self._platforms)
+        return self._meter.page(self._snapshot(), self._checks(), census, self._platforms, form)
 
 
 class LoopLag:

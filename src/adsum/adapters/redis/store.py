@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
+from time import perf_counter
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -38,6 +39,9 @@ from adsum.ports import FeedListener, nothing
 
 T = TypeVar("T")
 
+Observe = Callable[[str, str, float], None]
+"""Told of each trip that reads: what for, `ok` or `failed`, and how long it took in seconds."""
+
 log = logging.getLogger(__name__)
 
 USERS, FEED, STATE = 0, 1, 4
@@ -58,6 +62,10 @@ NOBODY = b""
 
 LAYOUT = "4"
 """The version of keys and records; another one is refused at the start."""
+
+
+def unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
+    """For when nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,9 @@ class RedisOptions:
 class RedisStore:
     """A `Store` on Redis 7.0 or later, or Valkey."""
 
-    def __init__(self, url: StoreUrl, options: RedisOptions) -> None:
+    def __init__(self, url: StoreUrl, options: RedisOptions, observe: Observe = unobserved) -> None:
         self._options = options
+        self._observe = observe
         self._count = options.partitions
         links = LinkOptions(options.timeout_ms, options.retry_min_ms, options.retry_max_ms)
         self._servers = servers_of(url, links)
@@ -210,7 +219,7 @@ class RedisStore:
         if not 0 <= cursor < MAX_SCAN:
             raise ArgumentError(f"unknown cursor {cursor}: start with 0 and go on with the cursor of the last page")
         args = (cursor, "COUNT", min(max(limit, LEAST_SCAN), MOST_SCAN))
-        ((scan, flat),) = await self._trips.run([Call(partition, "HSCAN", args, USERS)])
+        ((scan, flat),) = await self._ask("listing", [Call(partition, "HSCAN", args, USERS)])
         names, records = flat[::2], flat[1::2]
         if NOBODY in names:
             place = names.index(NOBODY)
@@ -221,7 +230,7 @@ class RedisStore:
         """How many users are online now."""
         partitions = range(self.partitions)
         calls = [Call(p, command, args) for p in partitions for command, args in (("HLEN", ()), ("HGET", (NOBODY,)))]
-        answers = await self._trips.run(calls)
+        answers = await self._ask("census", calls)
         online, by_platform = 0, Counter[int]()
         for length, summary in zip(answers[::2], answers[1::2], strict=True):
             # One that came just between the two is not counted.
@@ -240,11 +249,12 @@ class RedisStore:
         past than the caller's (a replica that took over), shows itself.
         """
         after = f"({format_version(version)}"
-        current, rows = await self._trips.run(
+        current, rows = await self._ask(
+            "feed",
             [
                 Call(partition, "HGET", (NOBODY,), USERS),
                 Call(partition, "XRANGE", (after, "+", "COUNT", ENTRIES_A_CALL), FEED),
-            ]
+            ],
         )
         entries = [read_entry(partition, row_version, told) for row_version, (_, told) in rows]
         before = entries[0].before if entries else version_of(current)
@@ -252,7 +262,7 @@ class RedisStore:
 
     async def versions(self) -> list[int]:
         """The present version of each partition."""
-        summaries = await self._trips.run([Call(p, "HGET", (NOBODY,), USERS) for p in range(self.partitions)])
+        summaries = await self._ask("feed", [Call(p, "HGET", (NOBODY,), USERS) for p in range(self.partitions)])
         return list(map(version_of, summaries))
 
     async def claim(self, role: str, holder: str, bids: Sequence[Bid]) -> list[Claim]:
@@ -302,7 +312,7 @@ class RedisStore:
 
     async def _read(self, user_ids: Sequence[str]) -> list[Reading]:
         asked = _Asked(user_ids, self._count)
-        answers = await self._trips.run([Lookup(p, USERS, (NOBODY, *users)) for p, users in asked.groups])
+        answers = await self._ask("users", [Lookup(p, USERS, (NOBODY, *users)) for p, users in asked.groups])
         found: list[Iterable[Reading]] = []
         for summary, *records in answers:
             at = version_of(summary)
@@ -313,8 +323,19 @@ class RedisStore:
 
     async def _look(self, user_ids: Sequence[str]) -> list[int]:
         asked = _Asked(user_ids, self._count)
-        answers = await self._trips.run([Lookup(p, USERS, users) for p, users in asked.groups])
+        answers = await self._ask("users", [Lookup(p, USERS, users) for p, users in asked.groups])
         return list(map(read_record, asked.in_order(answers)))
+
+    async def _ask(self, operation: str, calls: Sequence[Call | Lookup]) -> list[Any]:
+        """A trip that reads, which is timed."""
+        began_s = perf_counter()
+        outcome = "failed"
+        try:
+            answers = await self._trips.run(calls)
+            outcome = "ok"
+        finally:
+            self._observe(operation, outcome, perf_counter() - began_s)
+        return answers
 
     def _place(self, user_id: str) -> int:
         # As `partition_of` has it: of many users the calls would cost most.

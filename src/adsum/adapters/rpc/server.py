@@ -30,7 +30,7 @@ class RpcServer:
     def __init__(self, service: UserService, limits: RpcLimits | None = None, turns: Turns | None = None) -> None:
         self._health = Health(frozenset((OVERALL, SERVICE_NAME)))
         methods = {**service.methods(), **self._health.methods(), **reflection.methods()}
-        self._desk = Desk(methods, limits or RpcLimits(), partial(service.meter.closed_by_us, "flood"))
+        self._desk = Desk(methods, limits or RpcLimits(), partial(service.meter.closing, "flood"))
         self._turns = turns or Turns()
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()

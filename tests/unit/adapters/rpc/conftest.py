@@ -28,8 +28,8 @@ class QueryMeter(PrometheusMeter):
         self.queries = queries
         self.closed: list[str] = []
 
-    def closed_by_us(self, reason: str) -> None:
-        super().closed_by_us(reason)
+    def closing(self, reason: str) -> None:
+        super().closing(reason)
         self.closed.append(reason)
 
     def query(self, method: str, outcome: str, seconds: float) -> None:
