@@ -206,6 +206,46 @@ async def test_a_reader_that_leaves_ends_the_output_quietly(
     assert (code, err) == (1, "")
 
 
+async def test_health_says_whether_a_service_is_ready(environment: dict[str, str]) -> None:
+    async with running_service("--http=0.0.0.0:0", "--shutdown-delay-ms=3600000") as service:
+        async with adsum(environment, "health", "--http", service.http) as health:
+            assert await health.end() == (0, "ready\n", "")
+        service.process.send_signal(signal.SIGTERM)
+        while True:
+            async with adsum(environment | {"ADSUM_HTTP": service.http}, "health") as health:
+                code, out, err = await health.end()
+            if code:
+                break
+        assert (code, out, err) == (1, "gateway: about to stop\n", "")
+        async with adsum(environment, "health", "--http", service.http, "--json") as health:
+            code, out, _ = await health.end()
+        assert (code, json.loads(out)["ready"]) == (1, False)
+        async with adsum(environment, "health", "--http", service.ws) as health:
+            code, out, err = await health.end()
+        assert (code, out) == (1, "")
+        assert "is not Adsum's HTTP port" in err
+        service.process.send_signal(signal.SIGTERM)
+        await service.process.wait()
+    async with adsum(environment, "health", "--http", service.http) as health:
+        code, out, err = await health.end()
+    assert (code, out) == (1, "")
+    assert "cannot be asked: Connection refused" in err
+
+
+async def test_variables_that_are_empty_or_of_others_keep_nothing_from_starting(environment: dict[str, str]) -> None:
+    environment |= {"ADSUM_LOG_LEVEL": "", "ADSUM_COMPILE": "1"}
+    async with adsum(environment, "serve", *FREE) as serve:
+        assert serve.process.stderr is not None
+        log = ""
+        while "is ready" not in log:
+            line = (await serve.process.stderr.readline()).decode()
+            assert line, log
+            log += line
+        assert "ADSUM_COMPILE is no setting" in log
+        serve.process.send_signal(signal.SIGINT)
+        assert (await serve.end())[0] == 0
+
+
 async def test_the_demonstration(environment: dict[str, str]) -> None:
     async with adsum(environment, "demo", "--once", *FREE) as demo:
         code, out, err = await demo.end()

@@ -227,13 +227,18 @@ def redis_url() -> Kind[str]:
     return Kind("URL", "`redis://…`, `redis+cluster://…`, `redis+sentinel://…`, or empty", read, private=True)
 
 
+def redacted(url: str) -> str:
+    """A URL, or what was meant for one, without what may be a password."""
+    without_login = re.sub(r"(?s)(?<=://).*@|^(?!.*://).*@", "***@", url)
+    return re.sub(r"(?s)\?.*", "?***", without_login)
+
+
 _SHOWN_CHARACTERS = 120
 
 
 def shown(raw: object, *, private: bool) -> str:
     """What was written, for an error message; of a private value without what may be a password."""
     if private and isinstance(raw, str):
-        raw = re.sub(r"(?s)(?<=://).*@|^(?!.*://).*@", "***@", raw)
-        raw = re.sub(r"(?s)\?.*", "?***", raw)
+        raw = redacted(raw)
     quoted = repr(raw)
     return quoted if len(quoted) <= _SHOWN_CHARACTERS else f"{quoted[:_SHOWN_CHARACTERS]}…"

@@ -13,10 +13,12 @@ from typing import NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from adsum import __version__
+from adsum.app.build import described
 from adsum.app.config import ConfigError
 from adsum.cli.ask import online, status
+from adsum.cli.config import config
 from adsum.cli.demo import demo
+from adsum.cli.health import health
 from adsum.cli.live import connect, watch
 from adsum.cli.options import examples
 from adsum.cli.serve import serve
@@ -53,15 +55,17 @@ class Commands(click.Group):
 
 
 @click.group(
-    cls=Commands, epilog=examples("adsum serve", "adsum watch alice bob", "adsum connect alice --platform ios")
+    cls=Commands,
+    epilog=examples("adsum serve", "adsum watch alice bob", "adsum connect alice --platform ios"),
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, message="adsum %(version)s")
+@click.version_option(described(), message="adsum %(version)s")
 @click.option("--debug", is_flag=True, help="Show where in the code an error came from.")
 def commands(*, debug: bool) -> None:  # the group reads it
     """Adsum: who is online, and on which platforms."""
 
 
-for _command in (serve, worker, demo, token, connect, watch, status, online, import_):
+for _command in (serve, worker, demo, token, connect, watch, status, online, health, config, import_):
     commands.add_command(_command)
 
 

@@ -147,12 +147,12 @@ def ws_url(settings: Settings, ws: str | None) -> str:
         if parts.scheme not in {"ws", "wss"} or not parts.hostname:
             raise click.BadParameter("must be ws:// or wss:// and a host, or HOST:PORT", param_hint="--ws")
         return ws
-    return f"ws://{_reachable(settings.ws, ws, '--ws')}/"
+    return f"ws://{reachable(settings.ws, ws, '--ws')}/"
 
 
 def grpc_target(settings: Settings, grpc: str | None) -> str:
     """Where to call."""
-    return str(_reachable(settings.grpc, grpc, "--grpc"))
+    return str(reachable(settings.grpc, grpc, "--grpc"))
 
 
 def rpc_client(settings: Settings, grpc: str | None, token: str | None) -> RpcClient:
@@ -163,7 +163,7 @@ def rpc_client(settings: Settings, grpc: str | None, token: str | None) -> RpcCl
     return RpcClient(grpc_target(settings, grpc), token)
 
 
-def _reachable(configured: Address, given: str | None, flag: str) -> Address:
+def reachable(configured: Address, given: str | None, flag: str) -> Address:
     """The address to connect to; where a service listens on every address, this machine's own."""
     address = configured
     if given is not None:

@@ -1,5 +1,6 @@
 """What becomes of errors, help and versions."""
 
+import platform
 import sys
 
 import pytest
@@ -8,11 +9,22 @@ from adsum import __version__, cli
 from adsum.cli import ask
 from adsum.cli.command import commands
 from adsum.client.errors import ServerError
+from adsum.wire import websocket
 from tests.unit.cli.conftest import Adsum
 
 
 def test_the_version(adsum: Adsum) -> None:
-    assert adsum("--version").out == f"adsum {__version__}\n"
+    """With what a bug report needs besides."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    how = "compiled" if websocket.__file__.endswith((".so", ".pyd")) else "not compiled"
+    assert adsum("--version").out == f"adsum {__version__} ({how}, {python})\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("serve",), ("status",), ("config",), ("config", "show")])
+def test_the_short_help_is_the_long_one(adsum: Adsum, arguments: tuple[str, ...]) -> None:
+    short = adsum(*arguments, "-h")
+    assert short.code == 0
+    assert short == adsum(*arguments, "--help")
 
 
 @pytest.mark.parametrize("name", sorted(name for name, command in commands.commands.items() if not command.hidden))
