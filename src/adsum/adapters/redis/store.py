@@ -99,6 +99,9 @@ class RedisStore:
         links = LinkOptions(options.timeout_ms, options.retry_min_ms, options.retry_max_ms)
         self._servers = servers_of(url, links)
         self._trips = Trips(self._servers, options.prefix, links.limit_s)
+        # Leases have connections of their own: they wait behind nothing that clients ask for.
+        self._lease_servers = servers_of(url, links)
+        self._lease_trips = Trips(self._lease_servers, options.prefix, links.limit_s)
         self._feed = FeedReader(self._servers, options.prefix, options.partitions)
         self._sweeps = Sweeps(
             self._trips, options.partitions, options.history, options.sweep_ms, lambda: self._feed.session
@@ -156,11 +159,11 @@ class RedisStore:
 
     async def grant(self, holder: str, ttl_ms: int) -> None:
         """Start the lease of a new holder, in every partition."""
-        await self._everywhere("grant", holder, ttl_ms)
+        await self._of_leases("grant", holder, ttl_ms)
 
     async def renew(self, holder: str, ttl_ms: int) -> bool:
         """Prolong a lease; False if it has ended in any partition."""
-        return all(await self._everywhere("renew", holder, ttl_ms))
+        return all(await self._of_leases("renew", holder, ttl_ms))
 
     async def release(self, holder: str, op_id: str, successor: str = "") -> None:
         """End a lease and everything its holder holds; raises `LeaseLost` if a successor is named and has none."""
@@ -295,6 +298,7 @@ class RedisStore:
         await self._reads.close()
         await self._looks.close()
         await self._writes.close()
+        await self._lease_servers.close()
         await self._servers.close()
 
     async def _write_timed(self, op_id: str, parts: Parts) -> dict[int, StoreError]:
@@ -341,8 +345,8 @@ class RedisStore:
         # As `partition_of` has it: of many users the calls would cost most.
         return crc32(user_id.encode()) % self._count
 
-    async def _everywhere(self, name: str, *args: str | int) -> list[Any]:
-        return await self._trips.run([Call(p, script(name), args) for p in range(self.partitions)])
+    async def _of_leases(self, name: str, *args: str | int) -> list[Any]:
+        return await self._lease_trips.run([Call(p, script(name), args) for p in range(self.partitions)])
 
 
 class _Asked:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adsum.adapters.redis import link as link_module
 from adsum.adapters.redis.scripts import slot_of
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import FeedEntry, TimedEdit
@@ -53,6 +54,22 @@ async def test_scripts_that_were_forgotten_are_loaded_again(open_store: OpenStor
         await redis.run("SCRIPT", "FLUSH")
         await put(store, "v")
         assert await masks(store, "u", "v") == [IOS, IOS]
+
+
+async def test_a_lease_waits_behind_no_client(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is granted and renewed while no more is asked for others."""
+    async with redis_server() as redis:
+        store = await open_store(redis.url)
+        await store.grant("h", 60_000)
+        monkeypatch.setattr(link_module, "MAX_WAITING", 8)
+        asking = asyncio.create_task(store.census())
+        await asyncio.sleep(0)
+        renewing, granting = (asyncio.create_task(ask) for ask in (store.renew("h", 60_000), store.grant("i", 60_000)))
+        with pytest.raises(StoreError, match="8 commands are unanswered"):
+            await store.census()
+        assert await renewing
+        await granting
+        assert (await asking).online == 0
 
 
 async def test_a_dead_store_fails_callers_at_once_until_it_is_back(
