@@ -226,6 +226,14 @@ class Raw:
             (size,) = struct.unpack(">Q", await self._take(8))
         return opcode, await self._take(size)
 
+    async def some(self) -> bytes:
+        """Bytes as they come; none once the service has ended the connection."""
+        if not self._buffer:
+            await self._more()
+        found = bytes(self._buffer)
+        self._buffer.clear()
+        return found
+
     async def rest(self) -> bytes:
         """All bytes until the service ends the connection."""
         while await self._more():
@@ -251,9 +259,12 @@ class Raw:
 
 
 @contextlib.asynccontextmanager
-async def raw(service: RunningService, receive_bytes: int = 0) -> AsyncIterator[Raw]:
-    """A bare TCP connection; `receive_bytes` is about what it takes without being told to read (0: the system's)."""
-    host, _, port = service.ws.rpartition(":")
+async def raw(service: RunningService, receive_bytes: int = 0, address: str = "") -> AsyncIterator[Raw]:
+    """A bare TCP connection to the WebSocket port, or another one of the service.
+
+    `receive_bytes` is about what it takes without being told to read (0: the system's).
+    """
+    host, _, port = (address or service.ws).rpartition(":")
     with socket.socket() as sock:
         sock.setblocking(False)  # noqa: FBT003 - its only form
         if receive_bytes:

@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._flushing = False
         self._in_line = False
         self._stalled = False
+        self._calming = False
         self._leaving = False
         self._lingering = False
         self._discarded = 0
@@ -120,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._weigh()
         self._sender.let_go()
         self._flush()
-        if self._transport is not None and not self._in_line:
+        if self._transport is not None and not (self._in_line or self._calming):
             self._wait_turn(self._transport, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a client that leaves needs no word
@@ -134,14 +135,14 @@ class Connection(asyncio.Protocol):
     # In the line of turns
 
     def _wait_turn(self, transport: asyncio.Transport, work_s: float) -> None:
-        if not transport.is_closing():
+        if not (transport.is_closing() or self._calming):
             self._in_line = True
             transport.pause_reading()
             self._turns.wait(self, work_s)
 
     def read_on(self, until: float) -> bool:
         """Go on with what came; whether some of it is left. Nothing is taken from a client that does not read."""
-        if self._transport is None or self._lingering or self._stalled:
+        if self._transport is None or self._lingering or self._stalled or self._calming:
             return False
         return self._receive(b"", until)
 
@@ -152,7 +153,7 @@ class Connection(asyncio.Protocol):
     def read_more(self) -> None:
         """Take more from the client, if it reads."""
         self._in_line = False
-        if self._transport is not None and not self._transport.is_closing() and not self._stalled:
+        if self._transport is not None and not self._transport.is_closing() and not (self._stalled or self._calming):
             self._transport.resume_reading()
 
     def _weigh(self) -> None:
@@ -170,6 +171,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        if self._calming and not (self._lingering or transport.is_closing()):
+            self._write_out(transport)
         self._weigh()
         taken = self._written - self._unwritten
         if taken != self._taken:
@@ -224,6 +227,12 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if self._http.flooded and not self._calming:
+            self._calm(transport)
+        if not self._calming:
+            self._write_out(transport)
+
+    def _write_out(self, transport: asyncio.Transport) -> None:
         output = self._http.take()
         if output:
             transport.write(output)
@@ -231,13 +240,17 @@ class Connection(asyncio.Protocol):
         if self._http.failed is not None or (self._leaving and not self._sender.streams):
             self._linger(transport)
 
+    def _calm(self, transport: asyncio.Transport) -> None:
+        """Read no more of a flood, and tell its client to go with the next tick: else it would be back at once."""
+        self._calming = True
+        transport.pause_reading()
+        self._desk.flooded()
+
     def _linger(self, transport: asyncio.Transport) -> None:
         """End our side, and wait a little for the client to end its own."""
         if not self._lingering:
             self._lingering = True
             self._ticks = 0
-            if self._http.flooded:
-                self._desk.flooded()
             end_sending(transport)
 
     def _discard(self, size: int) -> None:
