@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from adsum.testing.plan import Plan, make_plan
 from adsum.testing.world import Outcome, run
@@ -12,6 +13,14 @@ DULL = (" versions: ", " sweep: ", " renew ", " claim ")
 """Of no interest in a report; a transcript has them."""
 
 COLLECT_EVERY = 10
+
+NEW_TODAY = 500
+
+
+def new_seeds() -> range:
+    """Seeds that no other day has (in UTC)."""
+    first = datetime.now(UTC).date().toordinal() * 1_000
+    return range(first, first + NEW_TODAY)
 
 
 def run_seed(seed: int) -> Outcome:

@@ -90,14 +90,16 @@ class Known:
     def fetched(self, reading: Reading, *, newest: bool) -> None:
         """Take over what was read.
 
-        It teaches only one of whom nothing is known: the feed teaches the rest, in order. But
-        what may have been answered from it is not taken back by answers from here: so says
-        the `newest` reading, unless the user was distrusted since that began.
+        It teaches only one of whom nothing is known: the feed teaches the rest, in order. But what
+        the caller of this reading is told is not taken back by answers from here, so the feed must
+        come that far first. After `distrust` only the `newest` reading, which began later, says how far.
         """
         if self.version == UNREAD:
             self.learn(*reading)
-        if newest:
-            self.floor = reading.version if reading.version > self.version else 0
+        if newest and self.floor == NEVER:
+            self.floor = 0
+        if reading.version > self.version:
+            self.floor = max(self.floor, reading.version)
 
     @property
     def elem(self) -> bytes:

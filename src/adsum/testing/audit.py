@@ -20,7 +20,8 @@ What the design promises, precisely:
   unless the store has another past by then.
 - **Logins.** A connection is kicked only for a login that the policy does not allow beside
   it and that was not clearly earlier; a store's clock that jumped is an excuse, and so is
-  a login whose write was given up: it counts as made when it was written at last.
+  a login whose write was given up: it counts as made when it was written at last. Whoever
+  shows a token that a login has ended already is kicked for that one.
 - **The relay's listeners hear a chain.** Each entry follows the last one, unless the
   partition was read anew in between.
 - **The copy** for other services is the store's state in the end.
@@ -173,6 +174,9 @@ class Audit:
         """A connection was kicked; `logins` are all its user ever had."""
         opened_s = connection.opened_s
         assert opened_s is not None
+        if any(other.kicked and other.token == connection.token for other in logins if other is not connection):
+            # A gateway that stood still had not heard that the token was ended, and let it in.
+            return
         if not self._clocks_run_true or any(
             other.opened_s is not None and (other.opened_s > opened_s - LATE_LOGIN_S or _was_told_late(other))
             for other in logins

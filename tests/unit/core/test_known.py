@@ -104,6 +104,20 @@ def test_a_reading_teaches_only_one_of_whom_nothing_is_known() -> None:
     assert user.answers(cursor)
 
 
+def test_an_earlier_reading_that_was_told_is_not_taken_back() -> None:
+    """Two readings are under way, and the first is answered first: its caller knows more than the feed has brought."""
+    cursor = FeedCursor([3])
+    user = Known("u", 0)
+    user.learn(IOS, 3)
+    user.fetched(Reading(WEB, 5), newest=False)
+    assert not user.answers(cursor)
+    user.fetched(Reading(IOS, 4), newest=True)
+    cursor.advance(0, 4)
+    assert not user.answers(cursor), "the first reading has told of version 5"
+    cursor.advance(0, 5)
+    assert user.answers(cursor)
+
+
 def test_one_who_was_written_is_read_again() -> None:
     """A reading that began before says nothing about it, nor does the feed; one that begins after does."""
     cursor = FeedCursor([3])

@@ -328,6 +328,25 @@ async def test_a_later_reading_is_the_newest_though_it_is_forgotten_who_was_note
     assert await desk.ask("u") == [IOS]
 
 
+async def test_what_the_first_of_two_readings_told_is_not_taken_back(desk: Desk) -> None:
+    """The feed is slow: while the second is under way, memory must not answer what was before the first."""
+    await desk.know("u")
+    desk.store.feed_held = True
+    await desk.set(IOS, "u")
+    desk.store.session = 0
+    first, second = desk.store.hold("read"), desk.store.hold("read")
+    told = desk.asking("u")
+    await first.perform()
+    under_way = desk.asking("u")
+    await second.arrived.wait()
+    desk.store.session = 1
+    first.answer()
+    assert await told == [IOS]
+    assert desk.at_once("u") is None
+    second.answer()
+    assert await under_way == [IOS]
+
+
 async def test_one_who_joins_hears_of_what_changed_meanwhile(desk: Desk) -> None:
     """A change between the reading and the joining comes by the feed, and is in the answer."""
     await desk.note("u")
