@@ -13,11 +13,12 @@ import pytest
 import pytest_asyncio
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from adsum.adapters.tokens import JwtAuthenticator
 from adsum.wire.messages import Op
 from tests.e2e.conftest import check_log
 from tests.support.client import Client, client, eventually, http_get, metrics, raw
 from tests.support.redis import RedisServer, free_port, redis_server
-from tests.support.service import SECRET, RunningService, running_service
+from tests.support.service import HOUR_MS, SECRET, RunningService, running_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -228,6 +229,66 @@ async def test_a_roll_brings_new_settings_and_leaves_no_gap(shared: tuple[str, .
         assert await workers(service) == after
         async with client(service, "a" * 99) as one:
             assert await answers(one)
+    check_end(service)
+
+
+NEXT_SECRET = "the next secret of the tests, of 32 bytes"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_hangup_reads_the_settings_again(shared: tuple[str, ...], count: int, tmp_path: Path) -> None:
+    """In each process, and ends none: secret and log at once; who is connected stays."""
+    own, file = tmp_path / "secret", tmp_path / "adsum.toml"
+    own.write_text(SECRET)
+    file.write_text("")
+    flags = (*shared, f"--workers={count}", f"--secret-file={own}", f"--config={file}")
+    async with running_service(*flags) as service, crowd(service, 8) as clients:
+        before = await workers(service) if count > 1 else []
+        own.write_text(f"{NEXT_SECRET}\n")
+        file.write_text('log_level = "debug"')
+        for pid in [*before, service.process.pid]:
+            os.kill(pid, signal.SIGHUP)
+        await eventually(logged(service, "the settings are read again"))
+
+        async def by_next_secret() -> bool:
+            """In every process, by the chance of `CROWD`."""
+            for number in range(CROWD):
+                token = JwtAuthenticator(NEXT_SECRET).issue(f"next{number}", 1, HOUR_MS)
+                try:
+                    async with client(service, f"next{number}", token=token):
+                        pass
+                except InvalidStatus:
+                    return False
+            return True
+
+        await eventually(by_next_secret)
+        for _ in range(CROWD):
+            with pytest.raises(InvalidStatus):
+                async with client(service, "late"):
+                    pass
+        assert any("DEBUG" in line and "a handshake was refused" in line for line in service.log)
+        assert all([await answers(one) for one in clients])
+        assert (await workers(service) if count > 1 else []) == before
+        # What is no good changes nothing.
+        own.write_text("")
+        file.write_text("log_level = 'loud'")
+        service.process.send_signal(signal.SIGHUP)
+        await eventually(logged(service, "the settings cannot be used, all stays as it is: log_level = 'loud'"))
+        assert await by_next_secret()
+    assert NEXT_SECRET not in "".join(service.log)
+    check_end(service)
+
+
+async def test_one_process_names_what_takes_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "adsum.toml"
+    file.write_text("page_size = 10")
+    async with running_service(f"--config={file}") as service, client(service, "a") as one:
+        file.write_text("page_size = 20")
+        service.process.send_signal(signal.SIGHUP)
+        await eventually(logged(service, "page_size has changed, which takes a restart: it stays as it is"))
+        await eventually(logged(service, "the settings are read again"))
+        assert not any("login_policy has changed" in line for line in service.log)
+        assert await answers(one)
     check_end(service)
 
 

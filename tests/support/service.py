@@ -48,11 +48,12 @@ class RunningService:
 
 @contextlib.asynccontextmanager
 async def running_service(*flags: str, sources: Path | None = None) -> AsyncIterator[RunningService]:
-    """A service with these flags besides free ports and the tests' secret.
+    """A service with these flags besides free ports and the tests' secret, unless they name its file.
 
     `sources` is the folder it imports `adsum` from, if not the one from which this process does.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ADSUM_")}
+    secret = () if any(flag.startswith("--secret-file") for flag in flags) else (f"--secret={SECRET}",)
     if sources is not None:
         environment["PYTHONPATH"] = str(sources)
     process = await asyncio.create_subprocess_exec(
@@ -60,7 +61,7 @@ async def running_service(*flags: str, sources: Path | None = None) -> AsyncIter
         "-m",
         "adsum.cli",
         "serve",
-        *("--ws=127.0.0.1:0", "--grpc=127.0.0.1:0", "--http=127.0.0.1:0", f"--secret={SECRET}", "--drain-ms=0"),
+        *("--ws=127.0.0.1:0", "--grpc=127.0.0.1:0", "--http=127.0.0.1:0", *secret, "--drain-ms=0"),
         "--shutdown-delay-ms=0",
         *flags,
         stderr=asyncio.subprocess.PIPE,

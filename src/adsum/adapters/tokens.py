@@ -98,15 +98,19 @@ class JwtAuthenticator:
     """
 
     def __init__(self, secret: str, leeway_ms: int = 0, now: Callable[[], float] = time.time) -> None:
+        self.use(secret)
+        self._jws = PyJWS(algorithms=())
+        self._jws.register_algorithm(_ALGORITHM, _Hs256())
+        self._leeway_s = leeway_ms / 1000
+        self._now = now
+
+    def use(self, secret: str) -> None:
+        """Sign and judge with this secret from now on; raises as the constructor, and changes nothing then."""
         try:
             self._key = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
         except InvalidKeyError:
             raise ArgumentError("the secret cannot be an HS256 key: it is empty, or a key of another kind") from None
         self._mac = hmac.new(self._key, digestmod="sha256")
-        self._jws = PyJWS(algorithms=())
-        self._jws.register_algorithm(_ALGORITHM, _Hs256())
-        self._leeway_s = leeway_ms / 1000
-        self._now = now
 
     def verify(self, token: str) -> Identity:
         """The identity a token proves.

@@ -44,6 +44,16 @@ class Stop(msgspec.Struct, tag=True):
     delay_ms: int
 
 
+class Reload(msgspec.Struct, tag=True):
+    """To a worker: take over what can be while it runs (`RELOADED`) of these settings, and this secret."""
+
+    settings: dict[str, Any]
+    secret: str
+
+    def __repr__(self) -> str:
+        return "Reload()"
+
+
 class Ask(msgspec.Struct, tag=True):
     """To a worker: answer with this ID."""
 
@@ -65,7 +75,7 @@ class Answer(msgspec.Struct, tag=True):
     page: str = ""
 
 
-Order = Begin | Stop | Ask
+Order = Begin | Reload | Stop | Ask
 Report = Ready | Answer
 
 

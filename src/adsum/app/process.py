@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from adsum.app.channel import Answer, Ask, Begin, Channel, Question, Ready, Report, Stop, pack, report_channel
+from adsum.app.channel import Answer, Ask, Begin, Channel, Question, Ready, Reload, Report, Stop, pack, report_channel
 from adsum.app.settings import ENV_PREFIX, Settings
 from adsum.ports import PageFormat
 
@@ -87,6 +87,10 @@ class Worker:
                 return await answer
         finally:
             del self._asked[number]
+
+    def reload(self, settings: Settings, secret: str) -> None:
+        """Have it take over these settings, as far as it can while it runs."""
+        self._channel.send(Reload(pack(settings), secret))
 
     def stop(self, delay_ms: int) -> None:
         """Tell it, once, to say goodbye to all and end, after having been open for so long."""

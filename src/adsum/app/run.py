@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from adsum.app.settings import Settings
+from adsum.app.settings import RELOADED, Settings, changed
 from adsum.app.values import Address
 from adsum.app.wiring import Parts, build
 
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 SETTLE_MS = 2_000
 """At the end, the longest wait for calls under way."""
 
+
+Reload = Callable[[], tuple[Settings, str] | None]
+"""Reads the settings and the secret again; None, the reason logged, if they cannot be used."""
 
 FILES_BESIDES = 100
 """Open files of a service besides its connections."""
@@ -75,6 +78,10 @@ class Service:
         parts.rpc.set_serving(serving=True)
         return Listening(ws, grpc, http)
 
+    def use(self, secret: str) -> None:
+        """Judge tokens by this secret from now on; connections stay."""
+        self.parts.authenticator.use(secret)
+
     def leave(self) -> None:
         """Say that this service is about to stop, and go on serving, so that balancers can hear of it first."""
         self.parts.node.leaving = True
@@ -93,11 +100,26 @@ class Service:
 
 
 async def serve(
-    settings: Settings, secret: str, ready: Callable[[Service, Listening], None] = lambda _service, _listening: None
+    settings: Settings,
+    secret: str,
+    ready: Callable[[Service, Listening], None] = lambda _service, _listening: None,
+    reload: Reload | None = None,
 ) -> None:
-    """Run a service until SIGINT or SIGTERM; `ready` is called once it listens."""
-    with stop_signals(settings.shutdown_delay_ms) as ending:
-        service = Service(settings, secret)
+    """Run a service until SIGINT or SIGTERM; `ready` is called once it listens, `reload` on SIGHUP."""
+    service = Service(settings, secret)
+
+    def again() -> None:
+        found = reload() if reload else None
+        if found is None:
+            return
+        new, new_secret = found
+        service.use(new_secret)
+        for name in changed(settings, new):
+            if name not in RELOADED:
+                log.warning("%s has changed, which takes a restart: it stays as it is", name)
+        log.info("the settings are read again")
+
+    with stop_signals(settings.shutdown_delay_ms) as ending, hangup_signal(again if reload else None):
         listening = await service.start()
         spare_collector()
         log.info(
@@ -169,6 +191,20 @@ async def bound(name: str, wanted: Address, listening: Awaitable[int]) -> Addres
         return Address(wanted.host, await listening)
     except OSError as error:
         raise OSError(f"{name} = {wanted} cannot be listened on: {error}") from error
+
+
+@contextmanager
+def hangup_signal(call: Callable[[], None] | None) -> Iterator[None]:
+    """Have SIGHUP call this; None leaves the signal as the system has it."""
+    if call is None or sys.platform == "win32":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, call)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 class Ending:

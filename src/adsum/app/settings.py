@@ -312,6 +312,15 @@ SPECS: dict[str, Spec] = {item.name: item.metadata["spec"] for item in fields(Se
 """Every setting by name, in the order of the document."""
 
 
+RELOADED = ("secret", "log_level", "log_format")
+"""The settings that a running service takes over when they are read again."""
+
+
+def changed(old: Settings, new: Settings) -> list[str]:
+    """The settings that differ."""
+    return [name for name in SPECS if getattr(old, name) != getattr(new, name)]
+
+
 FILED = tuple(name for name, spec in SPECS.items() if spec.secret or spec.kind.private)
 """The settings that are secret or may hold a password: each can be in a file of its own, which `NAME_file` names."""
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ from adsum.adapters.merge import merge_pages
 from adsum.adapters.metrics.meter import readiness_page
 from adsum.adapters.reserve import Reservation
 from adsum.app.process import Worker, WorkerGone
-from adsum.app.run import STOP_SIGNALS, Ending, Listening, bound, delay_for
-from adsum.app.settings import Settings
+from adsum.app.run import STOP_SIGNALS, Ending, Listening, Reload, bound, delay_for
+from adsum.app.settings import RELOADED, Settings, changed
 from adsum.app.values import Address
 from adsum.core.backoff import backoff_ms
 from adsum.ports import PageFormat
@@ -60,7 +60,7 @@ class GaveUp(Exception):
 class Supervisor:
     """Used once: `run`. `reload` reads the settings again; it returns None, having said why, if they are no good."""
 
-    def __init__(self, settings: Settings, secret: str, reload: Callable[[], tuple[Settings, str] | None]) -> None:
+    def __init__(self, settings: Settings, secret: str, reload: Reload) -> None:
         self._given = settings
         self._settings = settings
         self._secret = secret
@@ -209,8 +209,19 @@ class Supervisor:
             self._roll.clear()
             found = self._reload()
             if found is not None:
-                settings, secret = found
-                await self._roll_all(self._with_fixed(settings), secret)
+                await self._take_over(self._with_fixed(found[0]), found[1])
+
+    async def _take_over(self, settings: Settings, secret: str) -> None:
+        """Tell the workers what they can take over as they are; for anything else they have to be replaced."""
+        rolling = [name for name in changed(self._settings, settings) if name not in RELOADED]
+        if rolling:
+            log.info("%s: changed, which takes new workers", ", ".join(rolling))
+            await self._roll_all(settings, secret)
+            return
+        self._settings, self._secret = settings, secret
+        for worker in self._alive:
+            worker.reload(settings, secret)
+        log.info("the settings are read again")
 
     async def _roll_all(self, settings: Settings, secret: str) -> None:
         """One worker after another; the new settings are kept as soon as one worker gets ready with them."""

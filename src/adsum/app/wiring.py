@@ -55,6 +55,7 @@ class Parts:
     metrics: Metrics
     http: HttpServer
     lag: LoopLag
+    authenticator: JwtAuthenticator
 
 
 def build(settings: Settings, secret: str) -> Parts:
@@ -101,6 +102,7 @@ def build(settings: Settings, secret: str) -> Parts:
         metrics=metrics,
         http=HttpServer(readiness, metrics),
         lag=LoopLag(meter.loop_lag),
+        authenticator=authenticator,
     )
 
 

@@ -11,8 +11,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from adsum.app.channel import Answer, Ask, Begin, Channel, Order, Ready, Stop, order_channel, unpack
-from adsum.app.run import Ending, Service, spare_collector, stop_signals
+from adsum.app.channel import Answer, Ask, Begin, Channel, Order, Ready, Reload, Stop, order_channel, unpack
+from adsum.app.run import Ending, Service, hangup_signal, spare_collector, stop_signals
 from adsum.app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,19 +31,25 @@ async def work(sock: socket.socket, prepare: Callable[[Settings, int], None]) ->
     if settings.node:
         # The old and the new worker of a number live side by side for a while.
         settings = replace(settings, node=f"{settings.node}-{os.getpid()}")
+
+    def reload(order: Reload) -> None:
+        service.use(order.secret)
+        prepare(unpack(order.settings), begin.number)
+
     prepare(settings, begin.number)
-    with stop_signals(settings.shutdown_delay_ms) as ending:
+    # A SIGHUP for all processes is one for the supervisor, which tells each what to do.
+    with stop_signals(settings.shutdown_delay_ms) as ending, hangup_signal(lambda: None):
         service = Service(settings, begin.secret, shared=True)
         await service.start()
         spare_collector()
         log.info("node %s takes connections", service.parts.node.name)
         channel.send(Ready())
-        await _serve(service, channel, ending)
+        await _serve(service, channel, ending, reload)
 
 
-async def _serve(service: Service, channel: Channel[Order], ending: Ending) -> None:
+async def _serve(service: Service, channel: Channel[Order], ending: Ending, reload: Callable[[Reload], None]) -> None:
     """Serve until told to stop, by the supervisor, its end or a signal."""
-    orders = asyncio.create_task(_obey(service, channel, ending), name="orders")
+    orders = asyncio.create_task(_obey(service, channel, ending, reload), name="orders")
     stopped = asyncio.create_task(ending.asked.wait(), name="stop")
     await asyncio.wait((orders, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -59,12 +65,14 @@ async def _serve(service: Service, channel: Channel[Order], ending: Ending) -> N
     log.info("stopped")
 
 
-async def _obey(service: Service, channel: Channel[Order], ending: Ending) -> None:
+async def _obey(service: Service, channel: Channel[Order], ending: Ending, reload: Callable[[Reload], None]) -> None:
     """Do as the supervisor says, one thing after another, until it is gone."""
     while (order := await channel.receive()) is not None:
         match order:
             case Ask():
                 channel.send(await _answer(service, order))
+            case Reload():
+                reload(order)
             case Stop():
                 ending.ask(order.delay_ms)
             case Begin():

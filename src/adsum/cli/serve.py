@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from adsum.adapters import secret as secret_file
+from adsum.adapters.tokens import JwtAuthenticator
 from adsum.app.config import ConfigError, find
 from adsum.app.options import SettingsCommand, settings_options
 from adsum.app.settings import Settings
@@ -33,38 +34,39 @@ log = logging.getLogger(__name__)
 def serve(config: str | None, **flags: object) -> None:
     """Run the service until Ctrl-C or SIGTERM.
 
-    With --workers, SIGHUP replaces one process after another, with the settings as they are then.
+    SIGHUP reads the settings again: secret and log are taken over at once. With --workers the rest is too, by new
+    processes in place of the old, one after another; otherwise it takes a restart.
     """
 
     def read() -> tuple[Settings, str]:
         found = find(flags, os.environ, config)
-        settings = found.settings
-        logs.configure(settings)
-        for warning in (*found.notes, *settings.warnings()):
+        secret, origin = signing_secret(found.settings)
+        # The last thing: whatever is wrong, the log stays as it was.
+        logs.configure(found.settings)
+        for warning in (*found.notes, *found.settings.warnings()):
             log.warning("%s", warning)
-        secret, origin = signing_secret(settings)
         log.info("the secret is %s", origin)
-        return settings, secret
-
-    settings, secret = read()
-    if settings.workers > 1:
-        _supervise(settings, secret, read)
-        return
-
-    from adsum.app import run  # noqa: PLC0415 -- the whole service, which other commands need not load
-
-    run_service(run.serve(settings, secret))
-
-
-def _supervise(settings: Settings, secret: str, read: Callable[[], tuple[Settings, str]]) -> None:
-    from adsum.app.supervisor import GaveUp, Supervisor  # noqa: PLC0415 -- as above
+        return found.settings, secret
 
     def reload() -> tuple[Settings, str] | None:
         try:
             return read()
-        except (ConfigError, AdsumError, click.ClickException) as error:
+        except (ConfigError, AdsumError, click.ClickException, OSError) as error:
             log.error("the settings cannot be used, all stays as it is: %s", error)  # noqa: TRY400 - no defect of ours
             return None
+
+    settings, secret = read()
+    if settings.workers > 1:
+        _supervise(settings, secret, reload)
+        return
+
+    from adsum.app import run  # noqa: PLC0415 -- the whole service, which other commands need not load
+
+    run_service(run.serve(settings, secret, reload=reload))
+
+
+def _supervise(settings: Settings, secret: str, reload: Callable[[], tuple[Settings, str] | None]) -> None:
+    from adsum.app.supervisor import GaveUp, Supervisor  # noqa: PLC0415 -- as above
 
     try:
         run_service(Supervisor(settings, secret, reload).run())
@@ -73,8 +75,12 @@ def _supervise(settings: Settings, secret: str, read: Callable[[], tuple[Setting
 
 
 def signing_secret(settings: Settings) -> tuple[str, str]:
-    """The configured secret, or the development one of this machine, made if there is none; and where it is from."""
+    """The configured secret, or the development one of this machine, made if there is none; and where it is from.
+
+    Raises `ArgumentError` for one that cannot sign.
+    """
     if settings.secret:
+        JwtAuthenticator(settings.secret)
         return settings.secret, "the one configured"
     path = secret_file.default_path(os.environ)
     try:

@@ -85,6 +85,20 @@ def test_the_digest_tells_tokens_apart_and_knows_them_again(authenticator: JwtAu
     assert len(authenticator.verify(one).digest) == 16
 
 
+def test_another_secret_can_be_used_from_now_on(authenticator: JwtAuthenticator) -> None:
+    old, new = token_of(GOOD), make(json.dumps(GOOD).encode(), secret="the next")
+    authenticator.use("the next")
+    assert authenticator.verify(new).user_id == authenticator.verify(unusual_by("the next")).user_id == "alice"
+    assert code_of(authenticator, old) == TokenUnknown.code
+    with pytest.raises(ArgumentError):
+        authenticator.use("")
+    assert authenticator.verify(new).user_id == "alice"
+
+
+def unusual_by(secret: str) -> str:
+    return make(json.dumps(GOOD).encode(), b'{"typ":"JWT","alg":"HS256"}', secret)
+
+
 def test_a_short_secret_makes_no_noise() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
