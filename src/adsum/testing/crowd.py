@@ -8,6 +8,7 @@ from adsum.domain.errors import StoreError
 from adsum.domain.presence import OFFLINE, ONLINE, Cause, Status
 from adsum.testing.audit import Audit
 from adsum.testing.client import Connection, State
+from adsum.testing.flood import FairNode, Flooder
 from adsum.testing.loop import VirtualLoop
 from adsum.testing.node import Node
 from adsum.testing.plan import Act, Operation
@@ -43,6 +44,9 @@ class Crowd:
         self._asking: dict[tuple[Node, str], int] = {}
         """Subscriptions asked for and not answered yet."""
         self._quiet = False
+        self.told_to_go = 0
+        """How many connections nodes ended for what they sent."""
+        self._fair_nodes: dict[Node, FairNode] = {}
         self._acts: Mapping[Act, Callable[[Sequence[int]], None]] = {
             Act.CONNECT: self._connect,
             Act.LEAVE: self._leave,
@@ -79,7 +83,10 @@ class Crowd:
         for connection in self.connections:
             if connection.node is node and connection.state is not State.OVER:
                 connection.state = State.OVER
-                self._come_back(connection)
+                if isinstance(connection, Flooder):
+                    connection.lost()
+                else:
+                    self._come_back(connection)
 
     def leave_all(self) -> None:
         """Everyone leaves, for good."""
@@ -88,6 +95,34 @@ class Crowd:
             self._send(connection, connection.leave)
         for node, subscriber in list(self._subscribed):
             self._end_subscriptions(node, subscriber)
+
+    # Flooding
+
+    def flood(self, index: int, until_s: float) -> None:
+        """A client that sends all it can, and connects again whenever that ends, until then."""
+        if self._quiet or self._loop.time() >= until_s:
+            return
+        node = self._pick_node(index)
+        if node is None:
+            self._loop.call_later(ASK_AGAIN_S, self.flood, index, until_s)
+            return
+        fair = self._fair_nodes.get(node)
+        if fair is None:
+            fair = self._fair_nodes[node] = FairNode(self._audit.complain)
+
+        def over(connection: Connection) -> None:
+            assert isinstance(connection, Flooder)
+            self.told_to_go += connection.told_to_go
+            self._loop.call_later(ASK_AGAIN_S, self.flood, index, until_s)
+
+        user_id = f"flood{index}"
+        self._serial += 1
+        name = f"f{self._serial}"
+        flooder = Flooder(name, node, user_id, 1, f"{user_id}/1/{name}", self._audit.heard, over, fair)
+        self._logins.setdefault(user_id, []).append(flooder)
+        self.connections.append(flooder)
+        self._trace.note(name, f"floods {node.name}")
+        self._send(flooder, flooder.open)
 
     # Connecting
 

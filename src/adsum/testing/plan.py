@@ -92,13 +92,14 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it. Nothing new happens from `quiet_s` on."""
+    """All of it. Nothing new happens from `quiet_s` on, but that `flooders` go on until they are told to go."""
 
     seed: int
     size: Size
     operations: Sequence[Operation]
     faults: Sequence[Fault]
     quiet_s: float
+    flooders: int = 0
 
 
 _ACTS = {

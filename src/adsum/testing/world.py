@@ -27,6 +27,7 @@ from adsum.testing.trouble import Trouble
 
 POLL_S = 0.25
 LOTS = 1 << 40
+FLOODS_BEGIN_S = 0.2
 
 Inspect = Callable[["World"], Iterable[str]]
 
@@ -137,6 +138,8 @@ class World:
             self._slots.append(self._born(slot))
         for operation in self.plan.operations:
             self.loop.call_at(operation.at_s, self.crowd.perform, operation, context=outside)
+        for index in range(self.plan.flooders):
+            self.loop.call_at(FLOODS_BEGIN_S, self.crowd.flood, index, self.plan.quiet_s, context=outside)
         for fault in self.plan.faults:
             self.loop.call_at(fault.at_s, self.faults.begin, fault, context=outside)
         await self._until(self.plan.quiet_s)
