@@ -15,14 +15,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler
 
 from adsum.adapters.listener import listening_sockets
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, NotServed
 from adsum.ports import PageFormat
 
 log = logging.getLogger(__name__)
-_aiohttp_log = logging.getLogger(f"{__name__}.aiohttp")
 
 METRICS_TYPES: Final[Mapping[PageFormat, str]] = {
     "text": "text/plain; version=0.0.4; charset=utf-8",
@@ -31,7 +29,10 @@ METRICS_TYPES: Final[Mapping[PageFormat, str]] = {
 """Every scraper reads the text format; some prefer the other."""
 
 _JSON_TYPE: Final = "application/json"
-_MAX_BODY_BYTES: Final = 65_536
+_SERVER: Final = "adsum"
+"""aiohttp would tell its version and Python's."""
+
+_METHODS: Final = ("GET", "HEAD")
 _MAX_HEADER_BYTES: Final = 8_190
 _MAX_HEADERS: Final = 64
 _HEADER_TIME_S: Final = 20
@@ -63,17 +64,17 @@ class HttpServer:
     def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
         self._readiness = readiness
         self._metrics = metrics
+        self._pages = {"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._metrics_page}
+        self._runner: web.ServerRunner | None = None
         self._gate = asyncio.Lock()
-        app = web.Application(middlewares=[self._one_a_turn, _errors], client_max_size=_MAX_BODY_BYTES)
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics_page)
-        self._runner = web.AppRunner(
-            app,
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port, which is chosen by the system if `port` is 0. Raises `OSError` if it cannot."""
+        sockets = await listening_sockets(host, port, shared=False)
+        server = _Server(
+            self._answer,
             access_log=None,
-            logger=_aiohttp_log,
-            handle_signals=False,
-            shutdown_timeout=_STOP_S,
+            logger=log,
             # aiohttp counts this from the connecting, so it bounds a header that never ends too.
             keepalive_timeout=_HEADER_TIME_S,
             lingering_time=_LINGER_S,
@@ -81,43 +82,56 @@ class HttpServer:
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=_MAX_HEADERS,
         )
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; the port, which is chosen by the system if `port` is 0. Raises `OSError` if it cannot."""
-        sockets = await listening_sockets(host, port, shared=False)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
-        try:
-            for one in sockets:
-                await web.SockSite(self._runner, one).start()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
         bound: int = self._runner.addresses[0][1]
         return bound
 
     async def stop(self) -> None:
         """Stop listening; requests under way may take a moment to end."""
-        await self._runner.cleanup()
+        if self._runner is not None:
+            await self._runner.cleanup()
 
-    @web.middleware
-    async def _one_a_turn(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Begin one request in a turn of the loop, of all that came: they are none that anybody needs many of."""
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to any request; an error has OpenIM's form.
+
+        Of all that came, one begins in a turn of the loop: they are none that anybody needs many of.
+        """
         async with self._gate:
             await asyncio.sleep(0)
-        return await handler(request)
+        response = await self._page(request)
+        if isinstance(request.protocol, _Connection) and request.protocol.is_last:
+            response.force_close()
+        return response
 
-    async def _livez(self, _request: web.Request) -> web.Response:
+    async def _page(self, request: web.BaseRequest) -> web.Response:
+        answer = self._pages.get(request.path)
+        if answer is None:
+            return _refusal(404, NotServed(f"there is nothing at this path: see {', '.join(self._pages)}"))
+        if request.method not in _METHODS:
+            response = _refusal(405, ArgumentError(f"use {' or '.join(_METHODS)} here"))
+            response.headers["Allow"] = ", ".join(_METHODS)
+            return response
+        try:
+            return await answer(request)
+        except Exception:
+            log.exception("%s failed", request.path)
+            return _refusal(500, InternalError("the service's log has the reason"))
+
+    async def _livez(self, _request: web.BaseRequest) -> web.Response:
         return _json({"alive": True})
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _readyz(self, _request: web.BaseRequest) -> web.Response:
         checks = await self._readiness()
         ready = all(check.ok for check in checks.values())
         body = {"ready": ready, "checks": {name: check._asdict() for name, check in checks.items()}}
         return _json(body, 200 if ready else 503)
 
-    async def _metrics_page(self, request: web.Request) -> web.Response:
+    async def _metrics_page(self, request: web.BaseRequest) -> web.Response:
         form = preferred_format(request.headers.get("Accept", ""))
-        headers = {"Content-Type": METRICS_TYPES[form], "Vary": "Accept"}
+        headers = {"Content-Type": METRICS_TYPES[form], "Vary": "Accept", "Server": _SERVER}
         return web.Response(body=await self._metrics(form), headers=headers)
 
 
@@ -133,31 +147,52 @@ def preferred_format(accept: str) -> PageFormat:
     return "openmetrics" if asked > 0 and asked >= likings.get("text/plain", 0.0) else "text"
 
 
-def _is_a_fault(record: logging.LogRecord) -> bool:
-    """Whether a line is not just of somebody who did not speak HTTP, and was told so: they could fill the log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+class _Connection(web.RequestHandler):
+    """A connection: a client that has ended its side is answered, and one that speaks no HTTP is told so."""
 
+    __slots__ = ("_half_closed",)
 
-_aiohttp_log.addFilter(_is_a_fault)
+    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(manager, loop=loop, **options)
+        self._half_closed = False
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing is left to answer after the request under way."""
+        return self._half_closed and not self._messages
 
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as JSON, in OpenIM's form."""
-    try:
-        return await handler(request)
-    except web.HTTPNotFound:
-        return _refusal(404, NotServed("there is nothing at this path: see /livez, /readyz and /metrics"))
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        response = _refusal(405, ArgumentError(f"use {allowed} here"))
-        response.headers["Allow"] = allowed
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has ended its side; what it has asked for is still answered."""
+        self._half_closed = True
+        waiting = self._waiter is not None and not self._waiter.done()
+        if waiting:
+            self.force_close()
+        return not waiting
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's, which repeats what was sent
+    ) -> web.StreamResponse:
+        """Answer what was no request; nothing is logged, or everybody who can connect could fill the log."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun")
+        if isinstance(exc, HttpProcessingError):
+            response = _refusal(status, ArgumentError("this is no HTTP/1 request, or a part of it is too long"))
+        else:
+            log.error("a request failed", exc_info=exc)
+            response = _refusal(status, InternalError("the service's log has the reason"))
+        response.force_close()
         return response
-    except web.HTTPException as error:
-        return _refusal(error.status, ArgumentError(error.reason))
-    except Exception:
-        log.exception("%s failed", request.path)
-        return _refusal(500, InternalError("the service's log has the reason"))
+
+
+class _Server(web.Server):
+    """Makes our kind of connections."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 def _refusal(status: int, error: AdsumError) -> web.Response:
@@ -165,4 +200,6 @@ def _refusal(status: int, error: AdsumError) -> web.Response:
 
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type=_JSON_TYPE)
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, content_type=_JSON_TYPE, headers={"Server": _SERVER}
+    )

@@ -95,7 +95,11 @@ def build(settings: Settings, secret: str) -> Parts:
     return Parts(
         node=node,
         ws=WsServer(
-            node.gateway, platforms, WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes), turns
+            node.gateway,
+            platforms,
+            WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes),
+            turns,
+            lambda: all(checked().values()),
         ),
         rpc=RpcServer(UserService(node.presence, meter, gate), RpcLimits(max_request_bytes=request_bytes), turns),
         readiness=readiness,

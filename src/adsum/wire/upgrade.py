@@ -20,6 +20,9 @@ MAX_HEAD_BYTES: Final = 16_384
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 _GET: Final = b"GET "
+_HEAD: Final = b"HEAD "
+_PROBES: Final = (b"GET /livez", b"GET /readyz", _HEAD)
+_PROBE = re.compile(rb"(GET|HEAD) /(livez|readyz)(?:\?[!-~]*)? HTTP/1\.[01]")
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
 _HOST = re.compile(rb"[!-+\--~\x80-\xff]+")
@@ -55,12 +58,19 @@ class UpgradeRequest(NamedTuple):
         return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
+class Probe(NamedTuple):
+    """A load balancer's question, for one that has only the WebSocket port: `livez` or `readyz`."""
+
+    name: str
+    with_body: bool
+
+
 def split_request(received: bytes) -> tuple[bytes, bytes] | None:
     """The head of a request and what follows it; None if more must come.
 
-    Raises `UpgradeError` as soon as it is no GET, or longer than `MAX_HEAD_BYTES`.
+    Raises `UpgradeError` as soon as it is neither GET nor HEAD, or longer than `MAX_HEAD_BYTES`.
     """
-    if not _GET.startswith(received[:4]):
+    if not _GET.startswith(received[:4]) and not _HEAD.startswith(received[:5]):
         raise UpgradeError(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket is opened by an HTTP GET")
     end = received.find(END_OF_HEAD, 0, MAX_HEAD_BYTES)
     if end >= 0:
@@ -71,12 +81,25 @@ def split_request(received: bytes) -> tuple[bytes, bytes] | None:
     return None
 
 
+def parse_probe(head: bytes) -> Probe | None:
+    """The question in the head of a GET or HEAD request; None if it is none, or asks for a WebSocket."""
+    if not head.startswith(_PROBES):
+        return None
+    line, _, fields = head.partition(b"\r\n")
+    found = _PROBE.fullmatch(line)
+    if found is None or b"upgrade" in _parse_headers(fields):
+        return None
+    return Probe(found[2].decode(), with_body=found[1] == b"GET")
+
+
 def parse_request(head: bytes) -> UpgradeRequest:
-    """The opening handshake in the head of a GET request; raises `UpgradeError` if it is none."""
+    """The opening handshake in the head of a GET or HEAD request; raises `UpgradeError` if it is none."""
     line, _, fields = head.partition(b"\r\n")
     parts = line.split(b" ")
     if len(parts) != 3 or not _TARGET.fullmatch(parts[1]) or not parts[2].startswith(b"HTTP/"):
         raise UpgradeError(HTTPStatus.BAD_REQUEST, "the request line is malformed")
+    if parts[0] != b"GET":
+        raise UpgradeError(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket is opened by an HTTP GET")
     if parts[2] != b"HTTP/1.1":
         raise UpgradeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "a WebSocket is opened with HTTP/1.1")
     headers = _parse_headers(fields)

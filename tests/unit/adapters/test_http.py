@@ -124,7 +124,7 @@ async def test_a_wrong_method(client: ClientSession) -> None:
     async with client.post("/livez", json={}) as response:
         assert response.status == HTTPStatus.METHOD_NOT_ALLOWED
         assert response.headers["Allow"] == "GET, HEAD"
-        assert (await response.json()) == {"errCode": 1001, "errMsg": "ArgsError", "errDlt": "use GET, HEAD here"}
+        assert (await response.json()) == {"errCode": 1001, "errMsg": "ArgsError", "errDlt": "use GET or HEAD here"}
 
 
 async def test_a_defect_is_logged_and_not_told(
@@ -195,6 +195,64 @@ async def test_what_is_no_http_is_refused_and_leaves_nothing_in_the_log(
     with caplog.at_level(logging.DEBUG):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(garbage)
-        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.0 400 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["errMsg"] == "ArgsError"
         writer.close()
+        await writer.wait_closed()
     assert not caplog.text
+
+
+GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_client_that_has_ended_its_side_is_answered(port: int, requests: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET_LIVEZ * requests)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 20)
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b'{"alive":true}') == requests
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /livez HTTP/1.1\r\nHost"])
+async def test_a_client_that_ends_before_it_asks_is_let_go(port: int, start: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET_LIVEZ)
+    await asyncio.wait_for(reader.readuntil(b"true}"), 20)
+    writer.write(start)
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (GET_LIVEZ, b"200"),
+        (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", b"200"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"PUT /livez HTTP/1.1\r\nHost: a\r\n\r\n", b"405"),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\nExpect: what\r\n\r\n", b"200"),
+        (b"what\r\n\r\n", b"400"),
+    ],
+)
+async def test_no_answer_names_a_version_of_what_is_beneath(port: int, request_text: bytes, status: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request_text)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 20)
+    assert answer.split(b" ")[1] == status
+    assert b"aiohttp" not in answer
+    assert b"Python" not in answer
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_heads_are_answered_without_a_body(client: ClientSession) -> None:
+    async with client.head("/readyz") as response:
+        assert response.status == HTTPStatus.OK
+        assert not await response.read()

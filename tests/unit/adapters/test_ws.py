@@ -220,6 +220,42 @@ async def test_what_is_no_handshake_is_answered_and_counted(
     writer.close()
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "body"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"200 OK", b'{"alive":true}'),
+        (b"GET /readyz HTTP/1.0\r\n\r\n", b"200 OK", b'{"ready":true}'),
+        (b"GET /readyz?from=balancer HTTP/1.1\r\nHost: x\r\n\r\n", b"200 OK", b'{"ready":true}'),
+        (b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"200 OK", b""),
+        (b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n", b"200 OK", b""),
+    ],
+)
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_balancer_with_only_this_port_is_answered(
+    server: WsServer, gateway: NotingGateway, sent: bytes, status: bytes, body: bytes, *, half_closed: bool
+) -> None:
+    reader, writer = await reach(server)
+    writer.write(sent)
+    if half_closed:
+        writer.write_eof()
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
+    assert answer.partition(b"\r\n\r\n")[2] == body
+    assert not gateway.refusals
+    writer.close()
+
+
+async def test_a_balancer_hears_that_nobody_should_be_sent_here(gateway: NotingGateway) -> None:
+    server = WsServer(gateway, PLATFORMS, WsOptions(), ready=lambda: False)
+    port = await server.start("127.0.0.1", 0)
+    for path, status in ((b"readyz", b"503 Service Unavailable"), (b"livez", b"200 OK")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
+        writer.close()
+    server.stop_accepting()
+
+
 async def test_one_that_was_refused_and_does_not_hang_up_is_dropped(
     server: WsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

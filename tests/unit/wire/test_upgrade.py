@@ -14,12 +14,14 @@ from websockets.uri import parse_uri
 
 from adsum.wire.upgrade import (
     MAX_HEAD_BYTES,
+    Probe,
     UpgradeError,
     accepting_response,
     accepts,
     build_request,
     content_length,
     http_response,
+    parse_probe,
     parse_request,
     split_request,
 )
@@ -115,7 +117,7 @@ def test_a_head_is_found_when_it_is_complete_and_not_before() -> None:
     assert split_request(request + b"\x82\x80") == (head(), b"\x82\x80")
 
 
-@pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\n", b"HEAD", b"get / ", b"\x16\x03\x01", b"\0", b"PRI", b"G\r"])
+@pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\n", b"HEAR", b"get / ", b"\x16\x03\x01", b"\0", b"PRI", b"G\r"])
 def test_what_is_no_get_is_refused_at_its_first_letters(start: bytes) -> None:
     with pytest.raises(UpgradeError) as caught:
         split_request(start)
@@ -197,11 +199,34 @@ def test_headers_are_found_by_any_case_and_joined_when_repeated() -> None:
         (head(line=f"GET /?{SECRET} HTTP/1.0"), 505),
         (head(line=f"GET /?{SECRET} HTTP/2.0"), 505),
         (b"GET / HTTP/1.1", 426),
+        (head(line="HEAD / HTTP/1.1"), 405),
         (b"GET ", 400),
     ],
 )
 def test_each_refusal_has_its_status(request_head: bytes, status: int) -> None:
     assert status_of(request_head) == status
+
+
+@pytest.mark.parametrize(
+    ("request_head", "probe"),
+    [
+        (b"GET /livez HTTP/1.1", Probe("livez", with_body=True)),
+        (b"HEAD /readyz?x HTTP/1.0\r\nHost: a", Probe("readyz", with_body=False)),
+        (head(line="GET /livez HTTP/1.1"), None),  # a client may open a WebSocket at any path
+        (b"GET /livez2 HTTP/1.1", None),
+        (b"GET /livez/ HTTP/1.1", None),
+        (b"GET /livez HTTP/2.0", None),
+        (b"HEAD / HTTP/1.1", None),
+        (b"GET / HTTP/1.1", None),
+    ],
+)
+def test_a_balancer_asks_by_two_paths(request_head: bytes, probe: Probe | None) -> None:
+    assert parse_probe(request_head) == probe
+
+
+def test_a_question_with_broken_headers_is_refused() -> None:
+    with pytest.raises(UpgradeError):
+        parse_probe(b"GET /livez HTTP/1.1\r\nno colon")
 
 
 @given(st.binary(max_size=200))

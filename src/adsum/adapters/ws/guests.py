@@ -2,13 +2,14 @@
 
 The handshake is answered as OpenIM's clients expect: a refusal is HTTP 200 with a
 JSON body, or, for a client that asked for `isMsgResp`, an upgrade, one text frame
-and a close.
+and a close. A load balancer that has only this port can ask `/livez` and `/readyz` here.
 
 Invariant: a guest has no task and no timer of its own, and is dropped when its time is up.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
@@ -23,10 +24,12 @@ from adsum.domain.errors import AdsumError, InternalError, TooManyConnections
 from adsum.domain.platforms import PlatformRegistry
 from adsum.wire.handshake import SUCCESS_BODY, parse_handshake, refusal_body, wants_text_outcome
 from adsum.wire.upgrade import (
+    Probe,
     UpgradeError,
     UpgradeRequest,
     accepting_response,
     http_response,
+    parse_probe,
     parse_request,
     split_request,
 )
@@ -58,8 +61,10 @@ class Guests:
         max_message_bytes: int,
         turns: Turns,
         share: Share,
+        ready: Callable[[], bool],
     ) -> None:
         self._host = host
+        self._ready = ready
         self._platforms = platforms
         self._handshake_timeout_ms = handshake_timeout_ms
         self._max_message_bytes = max_message_bytes
@@ -108,6 +113,15 @@ class Guests:
         self._host.refused(refusal)
         transport.write(_refusal(request, refusal_body(refusal), as_frame=wants_text_outcome(query)))
         return None
+
+    def tell(self, probe: Probe, transport: asyncio.Transport) -> None:
+        """Answer a load balancer; why this service is not ready is for the HTTP port to say."""
+        ready = probe.name == "livez" or self._ready()
+        name = "alive" if probe.name == "livez" else "ready"
+        body = b'{"%b":%b}' % (name.encode(), b"true" if ready else b"false")
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        answer = http_response(status, "application/json", body)
+        transport.write(answer if probe.with_body else answer.removesuffix(body))
 
     def reject(self, error: UpgradeError, transport: asyncio.Transport) -> None:
         """Answer a request that opens no WebSocket."""
@@ -185,6 +199,11 @@ class Guest:
             if found is None:
                 return
             head, rest = found
+            probe = parse_probe(head)
+            if probe is not None:
+                self._guests.tell(probe, self._transport)
+                self._linger(self._transport)
+                return
             request = parse_request(head)
         except UpgradeError as error:
             self._guests.reject(error, self._transport)

@@ -4,6 +4,7 @@ What the protocol is, `adsum.wire.upgrade` and `adsum.wire.websocket` know.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from adsum.adapters.listener import serve
@@ -28,10 +29,18 @@ class WsOptions:
 
 
 class WsServer:
-    """Listens on one address and feeds one gateway. `turns` are shared with the other ports."""
+    """Listens on one address and feeds one gateway. `turns` are shared with the other ports.
+
+    `ready` tells whether load balancers should send clients here.
+    """
 
     def __init__(
-        self, gateway: Host, platforms: PlatformRegistry, options: WsOptions, turns: Turns | None = None
+        self,
+        gateway: Host,
+        platforms: PlatformRegistry,
+        options: WsOptions,
+        turns: Turns | None = None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._guests = Guests(
             gateway,
@@ -40,6 +49,7 @@ class WsServer:
             options.max_message_bytes,
             turns or Turns(),
             options.share,
+            ready,
         )
         self._backlog = options.backlog
         self._servers: list[asyncio.Server] = []
