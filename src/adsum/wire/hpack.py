@@ -135,18 +135,21 @@ class HpackError(Exception):
 
 
 class ListTooLarge(HpackError):
-    """A block of many more fields than were allowed; no more of it was decoded."""
+    """A block whose fields count far more than is allowed; no more of it was decoded."""
 
 
 class Decoder:
-    """One connection's decoder. A block's fields may count `limit` bytes.
+    """One connection's decoder. A block's fields may count `limit` bytes; `size` is what those of the last one did.
 
     That is judged as they come, for one byte of a block can stand for thousands of a field.
+    Past the limit fields only go into the table, which must follow the peer's, and past `most` not even that.
     """
 
-    def __init__(self, tell: Tell, limit: int) -> None:
+    def __init__(self, tell: Tell, limit: int, most: int) -> None:
+        self.size = 0
         self._tell = tell
         self._limit = limit
+        self._most = most
         # Both tables in one, by index: the newest of the dynamic entries comes after the static ones.
         self._table = _static_entries(tell).copy()
         self._table_bytes = 0
@@ -155,13 +158,13 @@ class Decoder:
     def decode(self, block: bytes) -> tuple[Shape | None, list[bytes]]:
         """A block's shape, and the values that are not in it; raises `HpackError`.
 
-        No shape if the fields are over the limit; over twice the limit it raises `ListTooLarge`.
+        No shape if the fields are over the limit; over the most there may be it raises `ListTooLarge`.
         """
         # Nearly all integers fit their prefix, which is read in place.
         shape: list[Field | bytes] = []
         values: list[bytes] = []
         table, pos, end = self._table, 0, len(block)
-        count, most = 0, 2 * self._limit
+        count, limit = 0, self._limit
         try:
             while pos < end:
                 first = block[pos]
@@ -179,16 +182,18 @@ class Decoder:
                 else:
                     (name, value, told, size), pos = self._literal(block, pos, first)
                 count += size
-                if count > most:
-                    raise ListTooLarge("the fields of a header are far too large")
-                if told is None:
+                if count > limit:
+                    if count > self._most:
+                        raise ListTooLarge("the fields of a header are far too large")
+                elif told is None:
                     shape.append(name)
                     values.append(value)
                 else:
                     shape.append(told)
         except IndexError:
             raise HpackError("an index that is not in the table, or a field that is cut off") from None
-        return None if count > self._limit else tuple(shape), values
+        self.size = count
+        return None if count > limit else tuple(shape), values
 
     def _literal(self, block: bytes, pos: int, first: int) -> tuple[_Entry, int]:
         """A field with a text of its own, after its first byte; the position after it."""

@@ -36,11 +36,16 @@ def _timeless() -> float:
 class ServerConnection(Generic[HeadT]):
     """One connection. `read` tells what a request's header means to the receiver; answers go by `sender`.
 
-    It is not asked again for requests that differ only in fields that a stream has of its own.
+    It is not asked again for requests that differ only in fields that a stream has of its own. Requests whose
+    header is past the limit have the head `too_large`, and no fields; without one they are reset.
     """
 
     def __init__(
-        self, receiver: Receiver[HeadT], read: Callable[[Block], HeadT], limits: Http2Limits | None = None
+        self,
+        receiver: Receiver[HeadT],
+        read: Callable[[Block], HeadT],
+        limits: Http2Limits | None = None,
+        too_large: HeadT | None = None,
     ) -> None:
         self.failed: str | None = None
         self.flooded = False
@@ -51,8 +56,8 @@ class ServerConnection(Generic[HeadT]):
         self._resets = Patience(limits.max_streams, "too many requests are taken back or broken")
         self.sender: Sender[HeadT] = Sender(receiver, self._patience, limits.max_unsent_bytes)
         self._receiver = receiver
-        self._headers = HeaderReader(read, limits.max_header_bytes)
-        self._max_streams, self._max_header_bytes = limits.max_streams, limits.max_header_bytes
+        self._headers = HeaderReader(read, limits.max_header_bytes, limits.most_header_bytes, too_large)
+        self._max_streams, self._most_header_bytes = limits.max_streams, limits.most_header_bytes
         self._stream_window, self._connection_window = limits.stream_window, limits.connection_window
         self._input = b""
         self._at = 0
@@ -274,7 +279,7 @@ class ServerConnection(Generic[HeadT]):
         if flags & h2.END_HEADERS:
             self._on_block(stream_id, payload, ended=ended, itself=itself)
         else:
-            self._block = OpenBlock(stream_id, payload, self._max_header_bytes, ended=ended, itself=itself)
+            self._block = OpenBlock(stream_id, payload, self._most_header_bytes, ended=ended, itself=itself)
             self._awaited = h2.CONTINUATION
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -301,10 +306,16 @@ class ServerConnection(Generic[HeadT]):
             sender.leave_behind(stream_id)
             raise StreamFault(Code.PROTOCOL_ERROR)
         stream = Stream(
-            stream_id, head, dict(zip(meaning.names, values, strict=True)), meaning.content_length, ended=ended
+            stream_id,
+            head,
+            dict(zip(meaning.names, values, strict=True)),
+            meaning.content_length,
+            ended=ended,
+            header_bytes=self._headers.size,
         )
         stream.window, stream.room = sender.stream_window, self._stream_window
         sender.streams[stream_id] = stream
+        sender.kept_bytes += stream.kept_bytes
         self._patience.earn(PAID_BY_REQUEST)
         self._receiver.opened(stream)
 

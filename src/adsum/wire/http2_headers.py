@@ -56,7 +56,10 @@ class Block(NamedTuple):
 
 
 class Meaning(Generic[HeadT]):
-    """What blocks of a shape mean: the `head` of requests, else `trailers`, else they are malformed."""
+    """What blocks of a shape mean: the `head` of requests, else `trailers`, else they are malformed.
+
+    Without a block: what those mean that can't be read.
+    """
 
     __slots__ = ("content_length", "head", "names", "trailers")
 
@@ -68,12 +71,16 @@ class Meaning(Generic[HeadT]):
 
 
 class HeaderReader(Generic[HeadT]):
-    """Reads the header blocks of one connection, of up to `limit` bytes; `read` tells what a request's means."""
+    """Reads the header blocks of one connection; `read` tells what a request's means.
 
-    def __init__(self, read: Callable[[Block], HeadT], limit: int) -> None:
+    Those of more than `limit` bytes mean `too_large` (None: they are malformed), those of more than `most` end it.
+    """
+
+    def __init__(self, read: Callable[[Block], HeadT], limit: int, most: int, too_large: HeadT | None) -> None:
         self._read = read
-        self._decoder = Decoder(tell, limit)
+        self._decoder = Decoder(tell, limit, most)
         self._malformed: Meaning[HeadT] = Meaning(None, None)
+        self._too_large: Meaning[HeadT] = Meaning(None, too_large)
         self._meanings: dict[Shape, Meaning[HeadT]] = {}
 
     def read(self, encoded: bytes) -> tuple[Meaning[HeadT], list[bytes]]:
@@ -88,8 +95,13 @@ class HeaderReader(Generic[HeadT]):
         except HpackError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, str(error)) from None
         if shape is None:
-            return self._malformed, values
+            return self._too_large, []
         return self._meanings.get(shape) or self._mean(shape), values
+
+    @property
+    def size(self) -> int:
+        """What the fields of the last block count."""
+        return self._decoder.size
 
     def _mean(self, shape: Shape) -> Meaning[HeadT]:
         block = read_shape(shape)

@@ -20,10 +20,11 @@ MAX_LEFT = 1_024
 
 
 class Sender(Generic[HeadT]):
-    """Sends on the open streams of one connection."""
+    """Sends on the open streams of one connection, which take `kept_bytes` besides what is to be sent."""
 
     def __init__(self, receiver: Receiver[HeadT], patience: Patience, max_unsent_bytes: int) -> None:
         self.streams: dict[int, Stream[HeadT]] = {}
+        self.kept_bytes = 0
         self.left: dict[int, None] = {}
         self.output: list[bytes] = []
         self.stream_window = h2.DEFAULT_WINDOW
@@ -78,6 +79,7 @@ class Sender(Generic[HeadT]):
             return
         if self.streams.pop(stream_id, None) is None:
             return
+        self.kept_bytes -= stream.kept_bytes
         self._window -= size
         self.output += (
             h2.make_head(len(opening) << 8 | h2.HEADERS, h2.END_HEADERS, stream_id),
@@ -103,6 +105,7 @@ class Sender(Generic[HeadT]):
         """Send nothing more on a stream, but that it is reset if there is a code."""
         if self.streams.pop(stream.id, None) is None:
             return
+        self.kept_bytes -= stream.kept_bytes
         if code is not None:
             self.output.append(reset_frame(stream.id, code))
         if stream.unsent:

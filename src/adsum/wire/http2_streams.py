@@ -23,19 +23,31 @@ NOTHING = memoryview(b"")
 class Http2Limits:
     """Of one connection: requests at a time, bytes of a request's header (as sent, and decoded), of windows.
 
+    A header of more than `max_header_bytes` is refused, one of more than `most_header_bytes` ends the connection.
     `max_unsent_bytes` of answers wait for the peer's windows; answers past that are reset. As many requests
     as may be there at a time may be taken back in a second, so that a client may give up all it waits for.
     """
 
     max_streams: int = 1_000
     max_header_bytes: int = 16_384
+    most_header_bytes: int = 65_536
     stream_window: int = 1 << 20
     connection_window: int = 8 << 20
     max_unsent_bytes: int = 32 << 20
 
 
+STREAM_BYTES = 1_024
+"""What an open stream takes at most, besides its header and what is to be sent."""
+
+FIELD_BYTES = 128
+"""What a field of its own takes at most, besides its texts."""
+
+
 class Stream(Generic[HeadT]):
-    """One request and its answer. `fields` are those that the head says nothing of; `owner` is for who answers it."""
+    """One request and its answer. `fields` are those that the head says nothing of; `owner` is for who answers it.
+
+    `kept_bytes` is what it takes while it is open, besides what is to be sent.
+    """
 
     __slots__ = (
         "body_left",
@@ -44,6 +56,7 @@ class Stream(Generic[HeadT]):
         "gives_back",
         "head",
         "id",
+        "kept_bytes",
         "opened",
         "owner",
         "room",
@@ -53,10 +66,20 @@ class Stream(Generic[HeadT]):
         "window",
     )
 
-    def __init__(self, stream_id: int, head: HeadT, fields: dict[bytes, bytes], body_left: int, *, ended: bool) -> None:
+    def __init__(
+        self,
+        stream_id: int,
+        head: HeadT,
+        fields: dict[bytes, bytes],
+        body_left: int,
+        *,
+        ended: bool,
+        header_bytes: int = 0,
+    ) -> None:
         self.id = stream_id
         self.head = head
         self.fields = fields
+        self.kept_bytes = STREAM_BYTES + header_bytes + FIELD_BYTES * len(fields)
         self.owner: Any = None
         self.ended = ended  # by the peer
         self.opened = False  # the answer has begun

@@ -67,6 +67,12 @@ _CONTENT_TYPE = re.compile(rb"application/grpc(?:[+;].*)?")
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
+HEADER_TOO_LARGE: Final = CallHead(
+    "", refusal=RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "the call's metadata is too large: 16 KiB are taken")
+)
+"""A call of whose header no more than that is known."""
+
+
 def read_call(block: Block) -> CallHead:
     """What calls are, by the header block of their requests."""
     path, fields = block.path.decode("latin-1"), block.fields

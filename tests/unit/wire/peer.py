@@ -117,7 +117,7 @@ def body_of(frames: list[Frame], stream: int = 1) -> bytes:
 
 def fields_of(block: bytes) -> dict[bytes, bytes]:
     """The fields of a block that uses no dynamic table."""
-    shape, _ = Decoder(whole, 1 << 20).decode(block)
+    shape, _ = Decoder(whole, 1 << 20, 1 << 21).decode(block)
     assert shape is not None
     return dict(field for field in shape if isinstance(field, tuple))
 

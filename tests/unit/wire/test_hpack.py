@@ -24,7 +24,7 @@ def tell_te(name: bytes, value: bytes) -> Field | None:
 
 
 def decoder() -> Decoder:
-    return Decoder(tell_te, 1 << 20)
+    return Decoder(tell_te, 1 << 20, 1 << 21)
 
 
 @given(st.lists(st.tuples(FIELDS, st.booleans()), max_size=20), st.data())
@@ -59,7 +59,7 @@ def test_blocks_that_differ_in_values_have_one_shape() -> None:
 def test_a_field_is_judged_once() -> None:
     """When its text comes: indexes of it bring the judgement along."""
     judged: list[Field] = []
-    mine, encoder = Decoder(lambda name, value: judged.append((name, value)), 1 << 20), hpack.Encoder()
+    mine, encoder = Decoder(lambda name, value: judged.append((name, value)), 1 << 20, 1 << 21), hpack.Encoder()
     judged.clear()
     for _ in range(3):
         mine.decode(encoder.encode([(b"a", b"1"), (b"b", b"2")]))
@@ -77,15 +77,16 @@ def test_the_same_bytes_name_another_field_when_the_table_has_changed() -> None:
 
 def test_a_list_over_the_limit_has_no_shape_but_the_table_follows() -> None:
     limit = 2 * (ENTRY_BYTES + 2)
-    mine, encoder = Decoder(tell_te, limit), hpack.Encoder()
+    mine, encoder = Decoder(tell_te, limit, 2 * limit), hpack.Encoder()
     assert mine.decode(encoder.encode([(b"a", b"1"), (b"b", b"2")]))[0] == (b"a", b"b")
     assert mine.decode(encoder.encode([(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]))[0] is None
     assert mine.decode(encoder.encode([(b"c", b"3")])) == ((b"c",), [b"3"])
+    assert mine.size == ENTRY_BYTES + 2
 
 
 def test_a_list_far_over_the_limit_is_not_decoded_to_its_end() -> None:
     """One byte of a block may stand for 4,000 of a field: what comes after is not looked at, though it is broken."""
-    mine, encoder = Decoder(tell_te, 16_384), hpack.Encoder()
+    mine, encoder = Decoder(tell_te, 16_384, 32_768), hpack.Encoder()
     mine.decode(encoder.encode([(b"x" * 4_000, b"v")]))
     with pytest.raises(ListTooLarge):
         mine.decode(b"\xbe" * 9 + b"\x80")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from adsum.wire import http2_frames as wire
 from adsum.wire.hpack import encode
+from adsum.wire.http2 import ServerConnection
 from adsum.wire.http2_frames import Code
-from adsum.wire.http2_headers import MAX_CONTINUATIONS
+from adsum.wire.http2_headers import MAX_CONTINUATIONS, Block
 from adsum.wire.http2_sending import MAX_LEFT
 from adsum.wire.http2_streams import PATIENCE, Http2Limits
 from tests.unit.wire.peer import OPENING, REQUEST, TRAILERS, Peer, body_of, fields_of
@@ -158,6 +159,33 @@ class TestRequests:
         assert len(block) < 1_000
         frame = wire.frame(wire.HEADERS, END_HEADERS | END_STREAM, 1, block)
         assert resets(Peer(), frame) is Code.PROTOCOL_ERROR
+
+    def test_a_header_over_the_limit_may_be_told_so_on_its_stream_alone(self) -> None:
+        """As sent it takes more than one frame; the table follows all of it, and no field of it is kept."""
+        peer = Peer()
+        said = Block(b"/too-large", b"", {}, (), -1, 0)
+        peer.server = ServerConnection(peer, lambda block: block, peer.limits, said)
+        peer.say(wire.PREFACE + wire.settings_frame(()))
+        first = peer.request(1, end=False)
+        encoder = hpack.Encoder()
+        block = REQUEST + encoder.encode([(b"a", b"x" * 9_000), (b"b", b"x" * 11_000), (b"c", b"late")])
+        assert len(block) > wire.MAX_FRAME_BYTES
+        peer.frame(wire.HEADERS, END_STREAM, 3, block[:16_000])
+        peer.frame(wire.CONTINUATION, END_HEADERS, 3, block[16_000:])
+        assert (peer.streams[3].head, peer.streams[3].fields) == (said, {})
+        assert peer.request(5, REQUEST + encoder.encode([(b"c", b"late")])).fields == {b"c": b"late"}
+        assert peer.data(b"x", end=True) == []
+        assert first.ended
+
+    def test_what_open_streams_take_is_told_and_given_back(self) -> None:
+        peer = Peer(answers=b"hello")
+        sender = peer.server.sender
+        for stream in (1, 3):
+            peer.request(stream, REQUEST + encode([(b"a", b"b" * 5_000)]), end=False)
+        assert sender.kept_bytes == sum(stream.kept_bytes for stream in sender.streams.values()) > 10_000
+        peer.data(b"", 1, end=True)
+        peer.frame(wire.RST_STREAM, 0, 3, bytes(4))
+        assert (sender.streams, sender.kept_bytes) == ({}, 0)
 
     def test_a_header_that_grows_a_thousandfold_ends_the_connection(self) -> None:
         """A field of the table by one byte, again and again."""
@@ -604,7 +632,7 @@ class TestFloods:
         assert ends(peer, frame(wire.HEADERS, 0, 1, REQUEST) + flood) is Code.ENHANCE_YOUR_CALM
 
     def test_a_header_block_too_large_is_stopped(self) -> None:
-        peer = Peer(limits=Http2Limits(max_header_bytes=20_000))
+        peer = Peer(limits=Http2Limits(most_header_bytes=20_000))
         large = frame(wire.HEADERS, 0, 1, bytes(16_000)) + frame(wire.CONTINUATION, 0, 1, bytes(5_000))
         assert ends(peer, large) is Code.ENHANCE_YOUR_CALM
 

@@ -17,6 +17,7 @@ from adsum.adapters.rpc.method import (
     Desk,
     Keeper,
     Streaming,
+    Unary,
     as_refusal,
 )
 from adsum.adapters.rpc.requests import Requests
@@ -33,6 +34,9 @@ STALLED_TICKS = 10
 
 UNTAKEN_TICKS = 60
 """Seconds in which a client must take something of an answer, or of what was written to it."""
+
+SHED = 16
+"""A connection that has too much kept gives at least one part in so many of it back."""
 
 SPARE_STREAMS = 100
 """Streams a connection may have above the limit of calls: for streaming ones, and for a call too many to hear why."""
@@ -70,7 +74,7 @@ class Calls:
             max_streams=desk.limits.max_concurrent_calls + SPARE_STREAMS,
             max_unsent_bytes=desk.limits.max_kept_bytes // SHARE,
         )
-        self.http: ServerConnection[Called] = ServerConnection(self, self._read, limits)
+        self.http: ServerConnection[Called] = ServerConnection(self, self._read, limits, desk.too_large)
         self._sender = self.http.sender
         self._streaming = 0
 
@@ -90,16 +94,29 @@ class Calls:
                 self._flush_soon()
 
     def end_largest(self, above: int) -> bool:
-        """End the call that has most kept, if that is more than `above` bytes; whether it was."""
-        largest = max(self._sender.streams.values(), key=_kept_for, default=None)
-        if largest is None or _kept_for(largest) <= above:
-            return False
-        if largest.unsent:
-            self._stop(largest)
-            self._sender.drop(largest, Code.ENHANCE_YOUR_CALM)
+        """End the calls that have most kept, if that is more than `above` bytes; whether any was.
+
+        Until a part of all that is kept is given back: to look for one at a time costs more than a small one does.
+        """
+        streams = sorted(self._sender.streams.values(), key=_kept_for)
+        to_give_back = sum(map(_kept_for, streams)) // SHED
+        ended = False
+        while streams and to_give_back >= 0:
+            largest = streams.pop()
+            size = _kept_for(largest)
+            if size <= above:
+                break
+            self._shed(largest)
+            to_give_back -= size
+            ended = True
+        return ended
+
+    def _shed(self, stream: Stream[Called]) -> None:
+        if stream.unsent:
+            self._stop(stream)
+            self._sender.drop(stream, Code.ENHANCE_YOUR_CALM)
         else:
-            self.finish(largest, RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many large requests at a time"))
-        return True
+            self.finish(stream, RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many large requests at a time"))
 
     def ends(self) -> "list[asyncio.Future[None]]":
         """The ends of the calls that are worked on."""
@@ -113,8 +130,7 @@ class Calls:
         """A call has begun."""
         called = stream.head
         if called.unary is not None:
-            if stream.ended:
-                self.finish(stream, RpcRefused(StatusCode.INTERNAL, "the call has no request"))
+            self._admit(stream, called.unary)
         elif called.streaming is not None:
             self._begin_streaming(stream, called.streaming)
         elif called.http_status != rpc.HTTP_OK:
@@ -158,6 +174,16 @@ class Calls:
 
     # Unary calls
 
+    def _admit(self, stream: Stream[Called], method: Unary) -> None:
+        """Only who may call has anything kept."""
+        if stream.ended:
+            self.finish(stream, RpcRefused(StatusCode.INTERNAL, "the call has no request"))
+            return
+        try:
+            method.admit(stream.fields)
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            self.finish(stream, as_refusal(error, stream.head.path))
+
     def _collect(self, stream: Stream[Called], data: bytes) -> None:
         """Keep a request until it is whole; raises `RpcRefused`."""
         call = self._call(stream)
@@ -180,7 +206,6 @@ class Calls:
         assert method is not None
         try:
             timeout_s = rpc.timeout_of(fields)
-            method.admit(fields)
             message = rpc.read_message(data, called.max_bytes, gzip=called.gzip)
             self._desk.check_calls()
             answering = method.answer(message, fields)
@@ -324,7 +349,7 @@ class Calls:
 def _kept_for(stream: Stream[Called]) -> int:
     """Bytes that a call keeps here."""
     call: _Call | None = stream.owner
-    return len(stream.unsent) + (0 if call is None else _kept_of_request(call))
+    return stream.kept_bytes + len(stream.unsent) + (0 if call is None else _kept_of_request(call))
 
 
 def _kept_of_request(call: _Call) -> int:

@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._leaving = False
         self._lingering = False
         self._discarded = 0
+        self._of_calls = 0
         self._written = self._unwritten = self._taken = 0
         self._ticks = 0
         self._last_id = 0
@@ -129,6 +130,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         for stream in self._sender.forget_all():
             self._calls.reset(stream)
+        self._weigh_calls()
         self._weigh()
         self._lost(self)
 
@@ -155,6 +157,12 @@ class Connection(asyncio.Protocol):
         self._in_line = False
         if self._transport is not None and not self._transport.is_closing() and not (self._stalled or self._calming):
             self._transport.resume_reading()
+
+    def _weigh_calls(self) -> None:
+        """Count what calls under way take besides requests and answers: their headers above all."""
+        before, self._of_calls = self._of_calls, self._sender.kept_bytes
+        if before != self._of_calls:
+            self._desk.keep(self, self._of_calls - before)
 
     def _weigh(self) -> None:
         """Count what was written and not taken by the system."""
@@ -208,11 +216,15 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         return ends
 
-    def shed(self) -> None:
-        """End the call that has most kept, or the connection if that is for what was written and not taken."""
-        if not self._calls.end_largest(self._unwritten) and self._transport is not None:
+    def shed(self) -> bool:
+        """End the calls that have most kept, or the connection if that is for what was written and not taken."""
+        ended = self._calls.end_largest(self._unwritten)
+        if ended:
+            self._weigh_calls()
+            self._flush_soon()
+        elif self._transport is not None:
             self._transport.abort()
-        self._flush_soon()
+        return ended
 
     # Writing
 
@@ -224,6 +236,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        self._weigh_calls()
         transport = self._transport
         if transport is None or transport.is_closing():
             return

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from adsum.wire.rpc import HTTP_OK, CallHead, Metadata, RpcRefused, StatusCode
+from adsum.wire.rpc import HEADER_TOO_LARGE, HTTP_OK, CallHead, Metadata, RpcRefused, StatusCode
 
 WHOLE_REQUESTS = 32
 """How many requests of the greatest size are kept, with what else waits, on all connections."""
@@ -29,7 +29,7 @@ class Unary:
 
     `prompt`: it is run outside of any task; so nothing in it may ask for the current one (as
     `asyncio.timeout` does).
-    `admit` raises `RpcRefused` before anything is done with the request, such as inflating it.
+    `admit` raises `RpcRefused` when the call's header has come, before anything else of it is kept.
     `max_bytes` of a request, if that is less than the server takes.
     """
 
@@ -65,7 +65,7 @@ class RpcLimits:
 
     @property
     def max_kept_bytes(self) -> int:
-        """Of requests that are not whole, or not taken, and of answers that nobody takes, on all connections."""
+        """Of calls under way, requests that are not whole, or not taken, and answers that nobody takes, in all."""
         return WHOLE_REQUESTS * self.max_request_bytes
 
 
@@ -74,8 +74,8 @@ class Keeper(Protocol):
 
     kept_bytes: int
 
-    def shed(self) -> None:
-        """End the call that has most kept."""
+    def shed(self) -> bool:
+        """End the calls that have most kept; whether that gave any back at once."""
         ...
 
 
@@ -92,6 +92,7 @@ class Desk:
         self.calls = 0
         self.kept_bytes = 0
         self.keepers: set[Keeper] = set()
+        self.too_large = Called(HEADER_TOO_LARGE, self)
 
     def check_calls(self) -> None:
         """Raise `RpcRefused` if no more calls can be worked on."""
@@ -99,7 +100,7 @@ class Desk:
             raise RpcRefused(StatusCode.RESOURCE_EXHAUSTED, "too many calls at a time")
 
     def keep(self, keeper: Keeper, size: int) -> None:
-        """So many more bytes (fewer, if below 0) are kept for a connection; if too many, who has most loses a call.
+        """So many more bytes (fewer, if below 0) are kept for a connection; if too many, who has most loses calls.
 
         Not who comes last: a few that let theirs lie about would shut out all others.
         """
@@ -108,10 +109,12 @@ class Desk:
         if size <= 0:
             return
         most = self.limits.max_kept_bytes
-        if keeper.kept_bytes > most // SHARE:
-            keeper.shed()
-        elif self.kept_bytes > most:
-            max(self.keepers, key=lambda one: one.kept_bytes).shed()
+        while keeper.kept_bytes > most // SHARE:
+            if not keeper.shed():
+                return
+        while self.kept_bytes > most:
+            if not max(self.keepers, key=lambda one: one.kept_bytes).shed():
+                return
 
 
 class Called:

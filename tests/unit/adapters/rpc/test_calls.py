@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 
 from adsum.adapters.memory import MemoryStore
 from adsum.adapters.rpc import calls, connection
+from adsum.adapters.rpc import method as desks
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
@@ -258,18 +259,28 @@ class Raw:
     async def call(
         self, method: str, body: bytes, fields: Mapping[str, bytes] = MappingProxyType({}), *, end: bool = True
     ) -> int:
-        """Begin a call; its stream."""
-        stream, self._next = self._next, self._next + 2
-        path = method if method.startswith("/") else f"/openim.user.user/{method}"
-        asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()))
-        plain = {b"content-type": b"application/grpc", b"te": b"trailers", b"operationid": b"op1"}
-        plain |= {name.replace("_", "-").encode(): value for name, value in fields.items()}
-        self.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, encode((*asked, *plain.items()))))
+        """Make a call, all of it or all but its end; its stream."""
+        stream = await self.begin(method, fields)
         body = write_message(body)
         for start in range(0, len(body), h2.MAX_FRAME_BYTES):
             part = body[start : start + h2.MAX_FRAME_BYTES]
             last = end and start + len(part) == len(body)
             self.writer.write(h2.frame(h2.DATA, h2.END_STREAM if last else 0, stream, part))
+        await self.writer.drain()
+        return stream
+
+    async def begin(self, method: str, fields: Mapping[str, bytes] = MappingProxyType({})) -> int:
+        """Send a call's header; its stream."""
+        stream, self._next = self._next, self._next + 2
+        path = method if method.startswith("/") else f"/openim.user.user/{method}"
+        asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()))
+        plain = {b"content-type": b"application/grpc", b"te": b"trailers", b"operationid": b"op1"}
+        plain |= {name.replace("_", "-").encode(): value for name, value in fields.items()}
+        block = encode((*asked, *plain.items()))
+        parts = [block[at : at + h2.MAX_FRAME_BYTES] for at in range(0, len(block), h2.MAX_FRAME_BYTES)]
+        for nth, part in enumerate(parts):
+            flags = h2.END_HEADERS if nth == len(parts) - 1 else 0
+            self.writer.write(h2.frame(h2.CONTINUATION if nth else h2.HEADERS, flags, stream, part))
         await self.writer.drain()
         return stream
 
@@ -515,20 +526,82 @@ async def test_half_a_request_is_not_waited_for(port: int, monkeypatch: pytest.M
 async def test_who_keeps_most_loses_it_and_not_who_comes_last(
     port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server._desk, "limits", RpcLimits(max_request_bytes=1_000))
     others = [await Raw.connect(port) for _ in range(5)]
-    for count, other in zip((7, 7, 7, 7, 3), others, strict=True):
+    await half_a_call(others[4])
+    await until(lambda: server._desk.kept_bytes > 1_000)
+    each = server._desk.kept_bytes
+    monkeypatch.setattr(server._desk, "limits", RpcLimits(max_request_bytes=each))
+    for count, other in zip((7, 7, 7, 7, 2), others, strict=True):
         for _ in range(count):
             await half_a_call(other)
-    await until(lambda: server._desk.kept_bytes == 31 * 1_000)
+    await until(lambda: server._desk.kept_bytes == 31 * each)
     last = await Raw.connect(port)
     for _ in range(3):
         await half_a_call(last)
-    await until(lambda: server._desk.kept_bytes <= 32 * 1_000 and len(server._connections) == 6)
+    await until(lambda: server._desk.kept_bytes <= 32 * each and len(server._connections) == 6)
     await last.call("getUserStatus", GET_ANN)
     assert b"\x0bgrpc-status\x010" in await status_of(last)
     for one in (*others, last):
         one.writer.close()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a connection", "the server"])
+async def test_headers_of_calls_under_way_are_kept_and_bounded(
+    port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    """A thousand streams with 15 KB of metadata each and no end, scaled down: past the bound calls are refused."""
+    most = 400_000
+    monkeypatch.setattr(desks, "SHARE", 4 if known else 1)
+    monkeypatch.setattr(server._desk, "limits", RpcLimits(max_request_bytes=most // desks.WHOLE_REQUESTS))
+    peers = [await Raw.connect(port) for _ in range(1 if known else 4)]
+    for _ in range(20):
+        for peer in peers:
+            await peer.begin("getUserStatus", {"x": b"v" * 15_000})
+    bound = most // 4 if known else most
+    for peer in peers:
+        # 5 of 20, or about 5 each, are under way: the others were told.
+        for _ in range(13):
+            assert b"grpc-status\x018" in await status_of(peer)
+    assert 0 < server._desk.kept_bytes <= bound
+    last = await Raw.connect(port)
+    await last.call("getUserStatus", GET_ANN)
+    assert b"\x0bgrpc-status\x010" in await status_of(last)
+    for one in (*peers, last):
+        one.writer.close()
+    await until(lambda: server._desk.kept_bytes == 0)
+
+
+async def test_metadata_over_the_limit_fails_its_call_alone(port: int, waiting: Waiting) -> None:
+    """20 KB of it, while others are under way on the connection, which go on."""
+    raw = await Raw.connect(port)
+    others = [await raw.call("getUserStatus", GET_ANN) for _ in range(16)]
+    await waiting.begun.wait()
+    large = await raw.begin("getUserStatus", {"x": b"v" * 20_000})
+    answer = await raw.next(h2.HEADERS, h2.GOAWAY)
+    assert (answer.kind, answer.stream) == (h2.HEADERS, large)
+    assert b"grpc-status\x018" in answer.payload
+    assert b"16 KiB" in answer.payload
+    assert len(others) == 16
+    raw.writer.write(h2.frame(h2.PING, 0, 0, bytes(8)))
+    assert (await raw.next(h2.RST_STREAM, h2.PING)).stream in (large, 0)
+    raw.writer.close()
+
+
+async def test_metadata_far_over_the_limit_ends_the_connection(port: int) -> None:
+    raw = await Raw.connect(port)
+    await raw.begin("getUserStatus", {"x": b"v" * 70_000})
+    assert (await raw.next(h2.GOAWAY)).code == h2.Code.ENHANCE_YOUR_CALM
+    raw.writer.close()
+
+
+async def test_a_client_knows_how_much_metadata_is_taken(channel: grpc.aio.Channel) -> None:
+    """It does not even send more, and its other calls go on."""
+    get: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/openim.user.user/getUserStatus")
+    await get(GET_ANN, metadata=METADATA)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await get(GET_ANN, metadata=(*METADATA, ("x", "v" * 20_000)))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await get(GET_ANN, metadata=METADATA)
 
 
 async def half_a_call(raw: Raw) -> None:
@@ -574,6 +647,16 @@ async def test_who_may_not_call_has_nothing_inflated(port: int) -> None:
     raw.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, 1, encode((*asked, *plain))))
     raw.writer.write(h2.frame(h2.DATA, h2.END_STREAM, 1, b"\1\0\0\0\4none"))
     assert b"\x0bgrpc-status\x013" in await status_of(raw)
+    raw.writer.close()
+
+
+async def test_who_may_not_call_is_told_by_the_header_and_nothing_is_kept(port: int, server: RpcServer) -> None:
+    raw = await Raw.connect(port)
+    asked = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/openim.user.user/getUserStatus"))
+    block = encode((*asked, (b"content-type", b"application/grpc"), (b"x", b"v" * 10_000)))
+    raw.writer.write(h2.frame(h2.HEADERS, h2.END_HEADERS, 1, block))
+    assert b"\x0bgrpc-status\x013" in await status_of(raw)
+    assert server._desk.kept_bytes == 0
     raw.writer.close()
 
 
