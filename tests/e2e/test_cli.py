@@ -79,7 +79,7 @@ async def adsum(environment: dict[str, str], *arguments: str) -> AsyncIterator[C
 
 async def test_watch_shows_who_comes_and_goes(service: RunningService, environment: dict[str, str]) -> None:
     """The state first, then each change; the visitors use another client library."""
-    environment |= {"ADSUM_WS": service.ws, "ADSUM_SECRET": SECRET}
+    environment |= {"ADSUM_GRPC": service.grpc}
     async with adsum(environment, "watch", "--json", "alice", "bob") as watch:
         offline = {"status": "offline", "platformIDs": [], "platforms": []}
         assert await watch.event() == {"event": "state", "userID": "alice", **offline}
@@ -87,6 +87,9 @@ async def test_watch_shows_who_comes_and_goes(service: RunningService, environme
         async with ws_connect(service.url("bob", 5)):
             online = {"status": "online", "platformIDs": [5], "platforms": ["Web"]}
             assert await watch.event() == {"event": "change", "userID": "bob", **online}
+            async with RpcClient(service.grpc) as rpc:
+                pages = [page async for page in rpc.online()]
+            assert pages == [[UserStatus("bob", (5,))]], "who watches is not online"
         assert await watch.event() == {"event": "change", "userID": "bob", **offline}
         watch.process.send_signal(signal.SIGINT)
         assert await watch.end() == (130, "", "")
@@ -100,8 +103,10 @@ async def test_connect_holds_a_user_online(
     arguments = ("connect", "alice", "--platform", "ios", "--ws", f"ws://{service.ws}/any/path", "--json", *flags)
     async with adsum(environment, *arguments) as holder:
         assert await holder.event() == {"event": "connected", "userID": "alice", "platformID": 1}
-        async with adsum(environment, "watch", "alice", f"--ws={service.ws}", "--json") as watch:
-            assert (await watch.event())["platforms"] == ["IOS"]
+        async with adsum(environment, "watch", "alice", "--json") as watch:
+            # A connect is answered before it is written to the store.
+            while (await watch.event())["platforms"] != ["IOS"]:
+                pass
         holder.process.send_signal(signal.SIGINT)
         assert await holder.end() == (130, "", "")
 
@@ -114,9 +119,7 @@ async def test_status_and_online_ask_by_grpc(service: RunningService, environmen
     async with adsum(environment, *hold) as holder:
         assert (await holder.line()).endswith("alice is connected on Web")
         # A connect is answered before it is written to the store.
-        async with adsum(
-            environment, *("watch", "alice", "--json", f"--ws={service.ws}", f"--secret={SECRET}")
-        ) as watch:
+        async with adsum(environment, "watch", "alice", "--json") as watch:
             while (await watch.event())["status"] != "online":
                 pass
             watch.process.send_signal(signal.SIGINT)
@@ -173,31 +176,35 @@ async def test_a_kick_ends_connect(environment: dict[str, str]) -> None:
 
 
 async def test_watch_survives_a_restart_of_the_service(environment: dict[str, str]) -> None:
-    """After the restart it subscribes again, and tells only what is different."""
-    async with running_service() as service:
-        environment |= {"ADSUM_WS": service.ws, "ADSUM_SECRET": SECRET}
-        alice = await ws_connect(service.url("alice", 1))
-        async with adsum(environment, "watch", "alice", "bob", "--json") as watch:
-            while (await watch.event())["userID"] != "bob":
-                pass
+    """It tells of the loss and the return, as JSON too, and of the users only what is different."""
+    async with running_service() as service, RpcClient(service.grpc) as rpc:
+        await rpc.set_status("alice", 1, online=True)
+        environment |= {"ADSUM_GRPC": service.grpc}
+        async with (
+            adsum(environment, "watch", "alice", "bob", "--json") as watch,
+            adsum(environment, "watch", "bob") as text,
+        ):
+            assert [(await watch.event())["userID"] for _ in range(2)] == ["alice", "bob"]
+            assert "offline" in await text.line()
             assert await service.stop() == 0
-            async with running_service("--ws", service.ws):
-                events = [await watch.event()]
-                while events[-1]["status"] != "offline":
-                    events.append(await watch.event())
-                assert events[-1]["userID"] == "alice"
-                watch.process.send_signal(signal.SIGINT)
-                code, out, err = await watch.end()
-        assert (code, out) == (130, "")
-        assert "adsum: connection lost: the service restarts" in err
-        assert "adsum: connected again" in err
-        await alice.close()
+            lost = await watch.event()
+            assert (lost["event"], set(lost)) == ("lost", {"event", "reason"})
+            async with running_service("--grpc", service.grpc):
+                assert await watch.event() == {"event": "restored"}
+                changed = await watch.event()
+                assert (changed["event"], changed["userID"], changed["status"]) == ("change", "alice", "offline")
+                assert text.process.stderr is not None
+                assert (await text.process.stderr.readline()).startswith(b"adsum: connection lost: ")
+                assert await text.process.stderr.readline() == b"adsum: connected again\n"
+                for command in (watch, text):
+                    command.process.send_signal(signal.SIGINT)
+                    assert await command.end() == (130, "", "")
 
 
 async def test_a_reader_that_leaves_ends_the_output_quietly(
     service: RunningService, environment: dict[str, str]
 ) -> None:
-    environment |= {"ADSUM_WS": service.ws, "ADSUM_SECRET": SECRET}
+    environment |= {"ADSUM_GRPC": service.grpc}
     users = [f"user-{number}" for number in range(5_000)]
     async with adsum(environment, "watch", *users) as watch:
         await watch.line()

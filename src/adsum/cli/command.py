@@ -19,11 +19,12 @@ from adsum.cli.ask import online, status
 from adsum.cli.config import config
 from adsum.cli.demo import demo
 from adsum.cli.health import health
-from adsum.cli.live import connect, watch
+from adsum.cli.live import connect
 from adsum.cli.options import examples
 from adsum.cli.serve import serve
 from adsum.cli.takeover import import_
 from adsum.cli.token import token
+from adsum.cli.watch import watch
 from adsum.cli.worker import worker
 from adsum.client.errors import ClientError
 from adsum.domain.errors import AdsumError

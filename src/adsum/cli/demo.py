@@ -115,7 +115,7 @@ class _Director:
         say(click.style("Go on in another terminal:", bold=True))
         if known.secret != self._settings.secret:
             say("  (first set ADSUM_SECRET there to the secret of this service)")
-        say(f"  {command} watch alice bob{ws}")
+        say(f"  {command} watch alice bob{grpc}")
         say(f"  {command} connect alice --platform {shlex.quote(platform)}{ws}")
         say(f"  {command} status alice bob{grpc}")
         say(f"  {command} online{grpc}")

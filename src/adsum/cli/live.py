@@ -1,15 +1,11 @@
-"""`adsum connect` and `adsum watch`: connections that stay, and print what they hear."""
+"""`adsum connect`: a connection that stays, and prints what it hears."""
 
 import asyncio
-import secrets
-from collections.abc import Callable
 
 import click
 
-from adsum.app.settings import Settings
 from adsum.cli.options import (
     check_user,
-    check_users,
     client_settings,
     examples,
     find_platform,
@@ -20,7 +16,7 @@ from adsum.cli.options import (
     ws_options,
     ws_url,
 )
-from adsum.cli.output import StatusPrinter, note, now_local, now_utc, say, say_json, shown, user_columns
+from adsum.cli.output import StatusPrinter, now_local, now_utc, say, say_json, shown, user_columns
 from adsum.client import connection as client
 from adsum.client.protocol import Kicked, Login
 from adsum.client.state import Closed, Event, Lost, Restored
@@ -73,62 +69,6 @@ async def _hold(url: str, login: Login, listener: "_Listener", platform: Platfor
         async for event in connection:
             listener.hear(event)
     raise click.ClickException(KICKED)
-
-
-@click.command(epilog=examples("adsum watch alice bob", "adsum watch alice --json | jq -r .status"))
-@click.argument("users", metavar="USER...", callback=check_users, nargs=-1, required=True)
-@click.option("--as", "as_user", metavar="USER", help="Who watches; by default a user made up for it.")
-@click.option("--platform", metavar="P", help="The platform to watch from; by default Admin if there is one.")
-@json_option
-@ws_options
-def watch(
-    users: tuple[str, ...],
-    as_user: str | None,
-    platform: str | None,
-    ws: str | None,
-    secret: str | None,
-    config: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Print the state of each USER now, then each change, until Ctrl-C.
-
-    The watching user is online too while it lasts.
-    """
-    settings = client_settings(config, secret)
-    chosen = find_platform(settings, platform) if platform else _technical_platform(settings)
-    watcher = as_user or f"adsum-watch-{secrets.token_hex(4)}"
-    login = Login(watcher, chosen.id, own_token(settings, watcher, chosen))
-    columns = user_columns(users)
-    printer = StatusPrinter(known_platforms(settings))
-
-    def tell(status: UserStatus, event: str) -> None:
-        if as_json:
-            say_json(time=now_utc(), event=event, **printer.fields(status))
-        else:
-            say(f"{now_local()}  {printer.row(status, columns)}")
-
-    asyncio.run(_watch(ws_url(settings, ws), login, users, tell))
-
-
-async def _watch(url: str, login: Login, users: tuple[str, ...], tell: Callable[[UserStatus, str], None]) -> None:
-    async with client.connect(url, login, reconnect=True) as connection:
-        for status in await connection.watch(users):
-            tell(status, "state")
-        async for event in connection:
-            match event:
-                case UserStatus():
-                    tell(event, "change")
-                case Lost():
-                    note(f"connection lost: {event.reason}; trying again in {event.retry_ms / 1000:.1f} s")
-                case Restored():
-                    note("connected again")
-    raise click.ClickException(KICKED)
-
-
-def _technical_platform(settings: Settings) -> Platform:
-    platforms = list(known_platforms(settings))
-    return next((platform for platform in platforms if platform.name == "Admin"), platforms[0])
 
 
 class _Listener:

@@ -29,6 +29,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 SUBSCRIBE = 1
 CANCEL = 2
 
+RECONNECT_MIN_MS, RECONNECT_MAX_MS = 200, 2_000
+
 AnswerT = TypeVar("AnswerT", bound=Message)
 
 
@@ -45,6 +47,10 @@ class RpcClient:
         options = (
             # Presence is an internal service: a proxy for the web is not on the way to it.
             ("grpc.enable_http_proxy", 0),
+            # A service that comes back is found soon, not after gRPC's two minutes.
+            ("grpc.initial_reconnect_backoff_ms", RECONNECT_MIN_MS),
+            ("grpc.min_reconnect_backoff_ms", RECONNECT_MIN_MS),
+            ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
             ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
         )
         self._channel = grpc.aio.insecure_channel(target, options=options)
