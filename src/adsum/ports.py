@@ -217,7 +217,7 @@ class Meter(Protocol):
     def closing(self, reason: str) -> None:
         """A connection begins to end, which each does once: by the `client` or by us.
 
-        Then it is `timeout`, `slow`, `flood`, `kicked`, `frame`, `drain` or `logout`.
+        Then it is `timeout`, `slow`, `flood`, `kicked`, `frame`, `drain`, `logout` or `defect`.
         """
         ...
 

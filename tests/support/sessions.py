@@ -17,14 +17,16 @@ _serial = count(1)
 
 
 class RecordingLink:
-    """A client's end that remembers frames. `on_send`, if set, is called after each."""
+    """A client's end that remembers frames. `on_send`, if set, is called after each; a `broken` one raises."""
 
     def __init__(self) -> None:
         self.binary: list[bytes] = []
         self.closed: tuple[int, str] | None = None
         self.on_send: Callable[[], None] | None = None
+        self.broken = False
 
     def send_binary(self, payload: bytes) -> None:
+        self._check()
         self.binary.append(payload)
         if self.on_send is not None:
             self.on_send()
@@ -39,10 +41,16 @@ class RecordingLink:
         pass
 
     def close(self, code: int, reason: str) -> None:
+        self._check()
         self.closed = (code, reason)
 
     def abort(self) -> None:
         self.closed = (1006, "")
+        self._check()
+
+    def _check(self) -> None:
+        if self.broken:
+            raise RuntimeError("this link is broken")
 
     def unwritten_bytes(self) -> int:
         return 0

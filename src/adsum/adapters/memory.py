@@ -13,6 +13,7 @@ from adsum.domain.claims import Bid, Claim
 from adsum.domain.errors import ArgumentError, LeaseLost
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
 from adsum.ports import Clock, FeedListener, nothing
+from adsum.service.each import each
 
 
 class MemoryStore:
@@ -186,5 +187,4 @@ class MemoryStore:
 
     def _tell(self, entry: FeedEntry | None) -> None:
         if entry is not None:
-            for listener in tuple(self._listeners.values()):
-                listener(entry)
+            each("taking over an entry of the feed", tuple(self._listeners.values()), lambda hear: hear(entry))

@@ -42,6 +42,7 @@ from adsum.domain.errors import (
 from adsum.domain.identity import Identity
 from adsum.domain.platforms import PlatformRegistry
 from adsum.ports import Authenticator, Clock, Meter
+from adsum.service.each import each
 from adsum.service.flusher import Flusher
 from adsum.service.forever import end, forever
 from adsum.service.watching import SESSIONS_A_TURN, Watching
@@ -74,6 +75,7 @@ ORIGIN_LINE_MS = 60_000
 """The least time between two lines of the log about refused origins, which clients can send as many as they like."""
 
 NORMAL_CLOSURE = 1000
+INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
 
 
@@ -110,6 +112,7 @@ class Gateway:
         self._ledger = ledger
         self._flusher = flusher
         self._watching = watching
+        watching.broken = self.broken
         self._authenticator = authenticator
         self._platforms = platforms
         self._clock = clock
@@ -244,7 +247,10 @@ class Gateway:
             early_ms = due_ms - self._clock.monotonic_ms()
             if early_ms > 0 or index % SESSIONS_A_TURN == 0:
                 await asyncio.sleep(max(0, early_ms) / 1000)
-            self._say_goodbye(session, SERVICE_RESTART, "the service restarts: connect again", "drain")
+            each("draining a connection", (session,), self._restart, self.broken)
+
+    def _restart(self, session: Session) -> None:
+        self._say_goodbye(session, SERVICE_RESTART, "the service restarts: connect again", "drain")
 
     async def stop(self) -> None:
         """Drop whatever is left."""
@@ -356,10 +362,23 @@ class Gateway:
 
     def kick(self, session: Session) -> None:
         """Tell a session that a login ended it, and end it."""
+        each("kicking a connection", (session,), self._kick, self.broken)
+
+    def _kick(self, session: Session) -> None:
         self._ledger.end(session)
         self._send(session, session.codec.encode_response(Response(op=Op.KICKED)))
         self._say_goodbye(session, NORMAL_CLOSURE, "kicked by a login elsewhere", "kicked")
         self._kicked(session)
+
+    def broken(self, session: Session) -> None:
+        """Something failed here for a session: end it, so that its client comes back; raises nothing."""
+        each("saying goodbye", (session,), self._end_for_defect, self._drop)
+
+    def _end_for_defect(self, session: Session) -> None:
+        if session.phase is OPEN:
+            self._say_goodbye(session, INTERNAL_ERROR, "this failed here, and the log says why", "defect")
+        else:
+            self._drop(session)
 
     def _say_goodbye(self, session: Session, code: int, reason: str, why: str) -> None:
         if session.phase is not OPEN:
@@ -398,10 +417,12 @@ class Gateway:
             # said meanwhile must be heard before their silence is judged.
             await asyncio.sleep(self._tick_ms / 1000)
             now_ms = self._clock.monotonic_ms()
-        for index, session in enumerate(self._wheel.turn(now_ms)):
-            if index % SESSIONS_A_TURN == SESSIONS_A_TURN - 1:
+        due = self._wheel.turn(now_ms)
+        for start in range(0, len(due), SESSIONS_A_TURN):
+            if start:
                 await asyncio.sleep(0)
-            self._look(session, now_ms)
+            portion = due[start : start + SESSIONS_A_TURN]
+            each("looking after a connection", portion, lambda session: self._look(session, now_ms), self.broken)
 
     def _look(self, session: Session, now_ms: int) -> None:
         """A session's time in the wheel is up: end it, ping it, or let it wait on."""

@@ -14,6 +14,7 @@ from adsum.core.feed import FeedCursor, Verdict
 from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener, Meter, Store, nothing
 from adsum.service.calm import Calm
+from adsum.service.each import each
 from adsum.service.forever import end, forever
 
 log = logging.getLogger(__name__)
@@ -252,5 +253,10 @@ class Relay:
             elif not change.after:
                 offline += 1
         self._meter.changes(online, offline)
-        for listener in self._listeners:
-            listener(entry)
+        # One that could not take an entry over has missed it; what it keeps is read anew.
+        each(
+            "taking over an entry of the feed",
+            self._listeners,
+            lambda listener: listener(entry),
+            lambda _listener: self._spawn(self._read_anew(entry.partition)),
+        )

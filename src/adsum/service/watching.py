@@ -9,6 +9,7 @@ the newest state the feed or the store told this process.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,13 @@ from adsum.wire.protobuf import encode_elem
 
 SESSIONS_A_TURN = 1_000
 """Connections written to, or ended, before other work of the loop gets its turn: about 10 ms of writing."""
+
+
+log = logging.getLogger(__name__)
+
+
+def _unended(_session: Session) -> None:
+    """For when no gateway has connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class Watching:
         self._sessions_of = sessions_of
         self._meter = meter
         self._limits = limits
+        self.broken: Callable[[Session], None] = _unended
+        """Called with a connection that could not be pushed to: it is to end."""
         self._subscribers: dict[str, Subscriber] = {}
         self._touched: dict[str, None] = {}
         self._ready: dict[Session, None] = {}
@@ -216,16 +226,27 @@ class Watching:
         for user_id in touched:
             for session in self._who_watch(user_id):
                 if frames < at_once and session.owed is None and not session.stalled:
-                    frames += _send(session, press.frame(session.codec, (user_id,)))
+                    try:
+                        frames += _send(session, press.frame(session.codec, (user_id,)))
+                    except Exception as error:  # noqa: BLE001 - logged
+                        self._failed(session, error)
                 else:
                     merged += owe(session, user_id)
                     self._ready[session] = None
         for session in list(self._ready)[: SESSIONS_A_TURN - frames]:
             del self._ready[session]
-            frames += _pay(session, press)
+            try:
+                frames += _pay(session, press)
+            except Exception as error:  # noqa: BLE001 - logged
+                self._failed(session, error)
         self._meter.pushed(frames, merged)
         if self._ready:
             self._schedule()
+
+    def _failed(self, session: Session, error: Exception) -> None:
+        # What it missed it is told when it has come back.
+        log.error("pushing to a connection failed", exc_info=error)
+        self.broken(session)
 
     def _who_watch(self, user_id: str) -> Iterable[Session]:
         """The connections that must hear of a user, each once."""

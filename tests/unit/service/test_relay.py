@@ -69,6 +69,21 @@ async def test_entries_pass_on_at_once_to_every_listener(world: World, follow: F
     assert follow.meter.gaps == 0
 
 
+async def test_a_listener_that_fails_costs_the_others_nothing(world: World) -> None:
+    """They hear all, the write that made the entry succeeds, and what the failed one keeps is read anew."""
+    follow = Follow(world.store)
+
+    def fail(_entry: FeedEntry) -> None:
+        raise RuntimeError("a defect")
+
+    follow.relay = Relay(world.store, [fail, follow.heard.append], follow.resync, follow.meter)
+    await follow.relay.start()
+    await write(world, 2)
+    assert follow.heard == world.entries
+    await until(lambda: follow.resynced == [0, 0])
+    await follow.relay.stop()
+
+
 async def test_only_what_comes_after_the_start_is_told(world: World) -> None:
     """A relay begins with the present, not with history."""
     await write(world, 3)

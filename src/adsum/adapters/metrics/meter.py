@@ -125,7 +125,7 @@ class PrometheusMeter:
             "Connections that ended, by who ended them: the client, or this service: `slow` is a watcher or client "
             "that does not read, `flood` one that asked for too much work for too long, `frame` one that broke the "
             "protocol.",
-            Label("reason", ("client", "timeout", "slow", "flood", "kicked", "frame", "drain", "logout")),
+            Label("reason", ("client", "timeout", "slow", "flood", "kicked", "frame", "drain", "logout", "defect")),
         )
 
     def _add_store(self, book: Book) -> None:

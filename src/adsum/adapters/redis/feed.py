@@ -20,6 +20,7 @@ from adsum.adapters.redis.servers import Servers
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import FeedEntry
 from adsum.ports import FeedListener
+from adsum.service.each import each
 from adsum.service.forever import forever
 
 log = logging.getLogger(__name__)
@@ -135,12 +136,7 @@ class FeedReader:
         before, self._pasts = self._pasts, pasts
         if before and before != pasts:
             log.warning("the store may have forgotten writes: all is written again")
-            for _, interrupted in self._followers:
-                try:
-                    interrupted()
-                except Exception:
-                    # A defect of one follower, of which the others must hear all the same.
-                    log.exception("a follower of the feed could not take over its interruption")
+            each("hearing that the feed was interrupted", self._followers, lambda follower: follower[1]())
 
     async def _watch(self, links: list[Link]) -> str:
         """Wait until one connection is lost; the reason."""
@@ -165,12 +161,7 @@ class FeedReader:
             self._tell(entry)
 
     def _tell(self, entry: FeedEntry) -> None:
-        for listener, _ in self._followers:
-            try:
-                listener(entry)
-            except Exception:
-                # A defect of one follower, which must not end the feed of all.
-                log.exception("an entry of the feed could not be taken over")
+        each("taking over an entry of the feed", self._followers, lambda follower: follower[0](entry))
 
 
 async def _past_of(link: Link) -> Past:

@@ -11,6 +11,7 @@ from adsum.adapters.rpc.health import OVERALL, Health
 from adsum.adapters.rpc.method import Desk, RpcLimits
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
 from adsum.adapters.turns import Turns
+from adsum.service.each import each
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,7 @@ class RpcServer:
             self._gone.set()
 
     def _tick(self) -> None:
-        for connection in tuple(self._connections):
-            connection.tick()
+        each("looking after gRPC connections", tuple(self._connections), Connection.tick, Connection.abort)
         if self._turned_away:
             log.warning("turned %d gRPC clients away: there are too many connections, or files", self._turned_away)
             self._turned_away = 0

@@ -15,7 +15,7 @@ from adsum.adapters.turns import SLICE_S, Turns
 from adsum.adapters.ws.budgets import Budgets
 from adsum.core.session import Link, Session
 from adsum.domain.errors import AdsumError, FrameError
-from adsum.service.gateway import NORMAL_CLOSURE
+from adsum.service.gateway import INTERNAL_ERROR, NORMAL_CLOSURE
 from adsum.wire.handshake import Handshake
 from adsum.wire.websocket import (
     BINARY,
@@ -32,9 +32,6 @@ from adsum.wire.websocket import (
 )
 
 log = logging.getLogger(__name__)
-
-INTERNAL_ERROR = 1011
-"""The close code for a defect of ours (RFC 6455 section 7.4.1)."""
 
 
 class Host(Protocol):

@@ -22,6 +22,7 @@ from adsum.core.session import POLICY_VIOLATION
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import AdsumError, InternalError, TooManyConnections
 from adsum.domain.platforms import PlatformRegistry
+from adsum.service.each import each
 from adsum.wire.handshake import SUCCESS_BODY, parse_handshake, refusal_body, wants_text_outcome
 from adsum.wire.upgrade import (
     Probe,
@@ -90,8 +91,7 @@ class Guests:
 
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
-        for guest in self._wheel.turn(int(loop.time() * 1000)):
-            guest.drop()
+        each("dropping a connection", self._wheel.turn(int(loop.time() * 1000)), Guest.drop)
         self._timer = loop.call_later(self._tick_ms / 1000, self._turn) if self._wheel else None
 
     def receive(self, request: UpgradeRequest, transport: asyncio.Transport) -> Connection | None:
