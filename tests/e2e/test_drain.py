@@ -98,6 +98,8 @@ async def test_who_is_about_to_stop_is_not_ready_and_serves_on() -> None:
             watch.cancel()
         assert await not_ready(service)
         assert "about to stop" in (await http_get(service, "/readyz"))[1]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{service.ws}/readyz") as response:
+            assert response.status == 503
         async with client(service, "b") as late:
             for one in (before, late):
                 assert not (await one.ask(Op.NEWEST_SEQ)).err_code

@@ -22,7 +22,9 @@ from tests.support.client import (
     Client,
     Raw,
     client,
+    eventually,
     frame,
+    logged,
     nobody_is_left,
     raw,
     websocket,
@@ -165,6 +167,13 @@ async def test_a_text_frame_that_is_no_heartbeat_closes(service: RunningService,
         code, reason, _ = await one.closed()
         assert code == 1007
         assert "a text frame" in reason
+
+
+async def test_debug_says_why_a_frame_was_broken(service: RunningService) -> None:
+    async with client(service, "garbler") as one:
+        await one.ws.send("hello")
+        _, reason, _ = await one.closed()
+    await eventually(logged(service, f"of 'garbler' broke the protocol: {reason}"))
 
 
 async def test_a_text_frame_that_is_no_text_closes(service: RunningService) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from adsum.adapters.tokens import JwtAuthenticator
 from adsum.wire.messages import Op
 from tests.e2e.conftest import check_log
-from tests.support.client import Client, client, eventually, http_get, metrics, raw
+from tests.support.client import Client, client, eventually, http_get, logged, metrics, raw
 from tests.support.redis import RedisServer, free_port, redis_server
 from tests.support.service import HOUR_MS, SECRET, RunningService, running_service
 
@@ -69,15 +69,6 @@ async def workers(service: RunningService) -> list[int]:
 
 async def none_runs(pids: list[int]) -> bool:
     return not set(pids) & (await processes()).keys()
-
-
-def logged(service: RunningService, text: str) -> Callable[[], Awaitable[bool]]:
-    """Whether the service has logged this."""
-
-    async def found() -> bool:
-        return any(text in line for line in service.log)
-
-    return found
 
 
 async def answers(one: Client) -> bool:

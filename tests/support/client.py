@@ -36,6 +36,15 @@ async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+def logged(service: RunningService, text: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the service has logged this."""
+
+    async def found() -> bool:
+        return any(text in line for line in service.log)
+
+    return found
+
+
 async def metrics(service: RunningService) -> dict[str, float]:
     """What the metrics page says, by name with labels as they are written there."""
     status, text = await http_get(service, "/metrics")
