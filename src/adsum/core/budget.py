@@ -13,7 +13,7 @@ class Share:
     No single piece of work counts as more than `dearest_s`: what takes longer is this process standing still.
     """
 
-    burst_s: float = 1.0
+    burst_s: float = 0.25
     rate: float = 0.05
     again_s: float = 0.01
     patience_s: float = 10.0

@@ -1,7 +1,9 @@
-"""What clients may have done for them over seconds: kept only of those that had more than a moment's work."""
+"""What users may have done for them over seconds, on all their connections here, one after the other too.
+
+Kept only of those who had more than a moment's work lately.
+"""
 
 import asyncio
-from collections.abc import Hashable
 
 from adsum.core.budget import Budget, Share
 
@@ -10,26 +12,22 @@ FORGET_S = 10
 
 
 class Budgets:
-    """The budgets of connections by connection."""
+    """The budgets by user."""
 
     def __init__(self, share: Share) -> None:
         self._share = share
-        self._budgets: dict[Hashable, Budget] = {}
+        self._budgets: dict[str, Budget] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def spend(self, who: Hashable, work_s: float) -> float:
+    def spend(self, user_id: str, work_s: float) -> float:
         """Pay for work; seconds to wait before more is done, infinity for one that is told to go."""
         loop = asyncio.get_running_loop()
-        budget = self._budgets.get(who)
+        budget = self._budgets.get(user_id)
         if budget is None:
-            budget = self._budgets[who] = Budget(self._share, loop.time())
+            budget = self._budgets[user_id] = Budget(self._share, loop.time())
         if self._timer is None:
             self._timer = loop.call_later(FORGET_S, self._forget)
         return budget.spend(work_s, loop.time())
-
-    def leave(self, who: Hashable) -> None:
-        """A connection has ended."""
-        self._budgets.pop(who, None)
 
     def __len__(self) -> int:
         return len(self._budgets)
@@ -37,5 +35,5 @@ class Budgets:
     def _forget(self) -> None:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
-        self._budgets = {who: budget for who, budget in self._budgets.items() if not budget.is_full(now_s)}
+        self._budgets = {user_id: budget for user_id, budget in self._budgets.items() if not budget.is_full(now_s)}
         self._timer = loop.call_later(FORGET_S, self._forget) if self._budgets else None

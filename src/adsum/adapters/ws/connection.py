@@ -160,7 +160,6 @@ class Connection:
         """It has ended."""
         self._talking = False
         self._frames = None
-        self._port.budgets.leave(self)
         self._host.closed(self._session)
 
     def pause_writing(self) -> None:
@@ -185,7 +184,7 @@ class Connection:
         """Pay for work; who asks for too much for too long is told to go, and is not read from any more."""
         if self._transport.is_closing():
             return inf
-        wait_s = self._port.budgets.spend(self, work_s)
+        wait_s = self._port.budgets.spend(self._session.user_id, work_s)
         if wait_s == inf:
             self._frames = None
             self._host.flooded(self._session)
