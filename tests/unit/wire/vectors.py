@@ -1,4 +1,4 @@
-"""The recorded frames: our own, always there, and the shared golden ones where a checkout has them beside it."""
+"""The recorded frames: our own, always there, and others' where a checkout has them beside it."""
 
 import json
 from dataclasses import asdict
@@ -6,13 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from adsum.wire.messages import Request, Response
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 VECTORS = REPOSITORY / "tests" / "wire_vectors"
-GOLDEN = REPOSITORY.parent / "shared" / "golden"
+OTHERS = REPOSITORY.parent / "shared" / "golden"
 LIMIT = 1 << 20
 
 GOLDEN_NAMES = {
@@ -34,11 +32,9 @@ def own() -> dict[str, list[dict[str, Any]]]:
 
 
 def golden(name: str) -> list[dict[str, Any]]:
-    path = GOLDEN / name
-    if not path.exists():
-        pytest.skip(f"no golden vectors beside this checkout ({name})")
-    loaded: list[dict[str, Any]] = json.loads(path.read_text())
-    return loaded
+    """All vectors of a kind: ours, which golden.go makes, and others'."""
+    paths = [VECTORS / "golden" / name, *(path for path in [OTHERS / name] if path.exists())]
+    return [case for path in paths for case in json.loads(path.read_text())]
 
 
 def frame_of(case: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Calls recorded from OpenIM itself, replayed byte for byte."""
+"""Calls replayed byte for byte: ours, and those recorded from OpenIM where they are beside a checkout."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,15 @@ from google.protobuf.json_format import ParseDict
 from adsum.adapters.memory import MemoryStore
 from adsum.domain.platforms import ids_of
 from adsum.proto import user_pb2 as pb
+from adsum.proto.status_pb2 import Status
 
-GOLDEN = Path(__file__).parents[5] / "shared" / "golden"
+REPOSITORY = Path(__file__).parents[4]
+OWN = REPOSITORY / "tests" / "wire_vectors" / "golden"
+RECORDED = REPOSITORY.parent / "shared" / "golden"
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the recorded vectors are not beside this checkout")
+recorded_calls = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="no recorded calls beside this checkout; ours are run"
+)
 
 Case = dict[str, Any]
 
@@ -44,25 +49,46 @@ UNKEPT = {"", "用户", "old", "older", "str", "bad", "s1"}
 """Users that only the calls above put into the original's store."""
 
 
-def load(name: str) -> list[Case]:
-    path = GOLDEN / name
-    cases: list[Case] = json.loads(path.read_text()) if path.exists() else []
-    return cases
+def load(name: str, *folders: Path) -> list[Case]:
+    paths = [folder / name for folder in folders]
+    return [case for path in paths if path.exists() for case in json.loads(path.read_text())]
 
 
 def recorded(name: str) -> Case:
-    return next(case for case in load("rpc_online.json") if case["name"] == name)
+    return next(case for case in load("rpc_online.json", RECORDED) if case["name"] == name)
 
 
 async def replay(channel: grpc.aio.Channel, case: Case) -> bytes:
-    metadata = tuple((key.lower(), value) for key, value in case["metadata"].items())
+    metadata = tuple((key.lower(), value) for key, value in case.get("metadata", {"operationID": "op"}).items())
     stub: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/openim.user.user/{case['method']}")
     return await stub(bytes.fromhex(case["request_hex"]), metadata=metadata, timeout=10)
 
 
+async def test_our_calls_in_order(channel: grpc.aio.Channel, store: MemoryStore) -> None:
+    cases = load("calls.json", OWN)
+    assert cases
+    for number, case in enumerate(cases):
+        if case["grpc_code"]:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await replay(channel, case)
+            assert status_of(caught.value) == case["grpc_code"], number
+        else:
+            assert (await replay(channel, case)).hex() == case["reply_hex"], number
+        page = await store.page(0, 1_000)
+        assert {user_id: list(ids_of(mask)) for user_id, mask in page.users} == case["after"], number
+
+
+def status_of(error: grpc.aio.AioRpcError) -> int:
+    """OpenIM's code, which grpcio does not know as a status: it is in the details."""
+    details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    assert isinstance(details, bytes)
+    return Status.FromString(details).code
+
+
+@recorded_calls
 async def test_calls_in_order_have_the_same_outcome(channel: grpc.aio.Channel, store: MemoryStore) -> None:
     replayed = 0
-    for case in load("rpc_online.json"):
+    for case in load("rpc_online.json", RECORDED):
         name = case["name"]
         if name in REDIS_ONLY | OTHER_STORE:
             continue
@@ -103,11 +129,13 @@ async def same_state(store: MemoryStore, case: Case) -> None:
     assert {user_id: list(ids_of(mask)) for user_id, mask in page.users} == expected, case["name"]
 
 
+@recorded_calls
 async def test_listing_nobody(channel: grpc.aio.Channel) -> None:
     case = recorded("get_all_empty")
     assert (await replay(channel, case)).hex() == case["reply_hex"]
 
 
+@recorded_calls
 async def test_listing_five_in_any_order(channel: grpc.aio.Channel) -> None:
     users = pb.setUserOnlineStatusReq(status=[pb.userOnlineStatus(userID=f"n{i}", online=[1]) for i in range(5)])
     case = recorded("get_all_5")
@@ -122,7 +150,7 @@ async def test_listing_five_in_any_order(channel: grpc.aio.Channel) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in load("protobuf.json") if case["message"].startswith("openim.user.")],
+    [case for case in load("protobuf.json", OWN, RECORDED) if case["message"].startswith("openim.user.")],
     ids=lambda case: case["name"],
 )
 def test_messages_have_the_names_numbers_and_types_of_go(case: Case) -> None:
