@@ -7,10 +7,14 @@ import aiohttp
 import grpc.aio
 import pytest
 
+from adsum.client.errors import ServerError
+from adsum.client.rpc import RpcClient
 from adsum.proto import user_pb2 as pb
 from adsum.wire.messages import Op
+from adsum.wire.protobuf import encode_watch
 from tests.e2e.rpc import call
-from tests.support.client import client, http_get, metric_is, metrics, websocket
+from tests.support.client import client, eventually, http_get, logged, metric_is, metrics, websocket
+from tests.support.redis import redis_server
 from tests.support.service import RunningService, running_service
 
 FLAGS = ("--lease-ttl-ms=1500",)
@@ -39,6 +43,23 @@ async def test_other_requests_are_refused_in_openims_form(
         body = await response.json()
     assert set(body) == {"errCode", "errMsg", "errDlt"}
     assert body["errCode"]
+
+
+async def test_callers_are_not_told_where_the_store_is() -> None:
+    """The log and `/readyz` have it."""
+    async with (
+        redis_server() as redis,
+        running_service(f"--store={redis.url}", "--retry-max-ms=50") as service,
+        client(service, "a") as one,
+        RpcClient(service.grpc) as rpc,
+    ):
+        await redis.stop()
+        with pytest.raises(ServerError) as caught:
+            await rpc.statuses(["somebody"])
+        assert caught.value.detail == "the store cannot be reached"
+        refused = await one.ask(Op.WATCH, encode_watch(("somebody",), ()))
+        assert (refused.err_code, refused.err_msg) == (90002, "the store cannot be reached")
+        await eventually(logged(service, f"127.0.0.1:{redis.port}: connection refused"))
 
 
 async def test_all_ports_listen_on_both_families() -> None:

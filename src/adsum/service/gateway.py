@@ -16,6 +16,7 @@ from typing import Any
 
 from adsum.core.logins import LoginLedger
 from adsum.core.origins import Origins
+from adsum.core.seldom import Seldom
 from adsum.core.session import (
     OPEN,
     POLICY_VIOLATION,
@@ -35,6 +36,7 @@ from adsum.domain.errors import (
     FrameError,
     InternalError,
     PermissionDenied,
+    StoreError,
     TokenInvalid,
     TokenKicked,
     TooManyConnections,
@@ -70,9 +72,6 @@ MAX_QUESTIONS = 16
 
 MAX_SHOWN = 100
 """Characters of what a client said, in a line of the log."""
-
-ORIGIN_LINE_MS = 60_000
-"""The least time between two lines of the log about refused origins, which clients can send as many as they like."""
 
 NORMAL_CLOSURE = 1000
 INTERNAL_ERROR = 1011
@@ -124,8 +123,8 @@ class Gateway:
         self._tick_ms = _tick_ms(options)
         self._wheel: Wheel[Session] = Wheel(self._tick_ms, clock.monotonic_ms())
         self._reads: set[asyncio.Task[None]] = set()
-        self._origins_refused = 0
-        self._next_origin_ms = clock.monotonic_ms()
+        self._refused_origins = Seldom()
+        self._store_failures = Seldom()
         self._ticker: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -269,16 +268,13 @@ class Gateway:
 
     def _note_origin(self, origin: str) -> None:
         """Log a refused origin, and how many were refused since the last such line."""
-        self._origins_refused += 1
-        now_ms = self._clock.monotonic_ms()
-        if now_ms < self._next_origin_ms:
-            return
-        log.warning(
-            "%d connections of origins that are not listed were refused; to admit the last: origins = [..., %s]",
-            self._origins_refused,
-            ascii(origin[:MAX_SHOWN]),
-        )
-        self._origins_refused, self._next_origin_ms = 0, now_ms + ORIGIN_LINE_MS
+        count = self._refused_origins.due(self._clock.monotonic_ms())
+        if count:
+            log.warning(
+                "%d connections of origins that are not listed were refused; to admit the last: origins = [..., %s]",
+                count,
+                ascii(origin[:MAX_SHOWN]),
+            )
 
     def _hears(self, session: Session) -> bool:
         """Note that something arrived; False if the session is past listening."""
@@ -343,6 +339,8 @@ class Gateway:
         try:
             data = await self._watching.answer(session, command.add)
         except AdsumError as error:
+            if isinstance(error, StoreError) and (count := self._store_failures.due(self._clock.monotonic_ms())):
+                log.warning("the store failed %d subscribe requests; the last: %s", count, error)
             self._answer(session, request, error=error)
         except Exception:
             log.exception("a subscribe request failed")

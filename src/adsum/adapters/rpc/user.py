@@ -10,19 +10,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from adsum.adapters.rpc.method import Method, Unary
 from adsum.adapters.rpc.status import OperationIdMissing, refusal
+from adsum.core.seldom import Seldom
 from adsum.domain.errors import (
     AdsumError,
     ArgumentError,
     DataError,
     InternalError,
     PermissionDenied,
+    StoreError,
     TokenKicked,
     TokenMalformed,
 )
@@ -76,6 +78,7 @@ class UserService:
         self._presence = presence
         self.meter = meter
         self._gate = gate
+        self._store_failures = Seldom()
 
     def methods(self) -> dict[str, Method]:
         """The methods by path. The prompt ones are those that the store can often answer from memory."""
@@ -108,6 +111,12 @@ class UserService:
                 raise ArgumentError(f"too many users in one call: at most {most}")
         except DataError as error:
             raise ArgumentError(error.detail) from None
+
+    def store_failed(self, error: StoreError) -> None:
+        """Log what the caller is not told, now and then."""
+        count = self._store_failures.due(int(monotonic() * 1000))
+        if count:
+            _log.warning("the store failed %d calls; the last: %s", count, error)
 
     def admit(self, metadata: Metadata) -> None:
         """Raise an `AdsumError` for who may not call."""
@@ -191,6 +200,8 @@ class _Endpoint:
             raise
         except Exception as caught:  # noqa: BLE001 - the last line of defence: nothing inside may leak
             error = _public(caught, self.name, metadata)
+            if isinstance(error, StoreError):
+                self._service.store_failed(error)
             outcome = error.name
             raise refusal(error) from None
         finally:

@@ -183,13 +183,18 @@ async def test_a_call_needs_an_operation_id(channel: grpc.aio.Channel) -> None:
     await call(channel, request, (("operationid", ""),))
 
 
-async def test_a_failing_store_is_openims_500(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_store_is_openims_500(
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it is, and what it said, has the log."""
+
     async def read(_user_ids: Sequence[str]) -> list[int]:
         raise StoreError("127.0.0.1:6379: connection refused")
 
     monkeypatch.setattr(MemoryStore, "masks", staticmethod(read))
     bad = await refused(channel, pb.getUserStatusReq(userIDs=["ann"]))
     assert bad == (500, "ServerInternalError", "the store cannot be reached")
+    assert "the store failed 1 calls; the last: 127.0.0.1:6379: connection refused" in caplog.text
 
 
 async def test_a_defect_is_logged_and_not_told(
