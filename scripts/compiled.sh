@@ -33,5 +33,6 @@ if ! ADSUM_COMPILE=1 .venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir
     exit 1
 fi
 .venv/bin/python -m zipfile -e "$wheels"/*.whl "$place"
+cp -R src/adsum/testing "$place/adsum/" # what no wheel has, and tests use
 echo "$wanted" >"$place/.fingerprint"
 echo "compiled: ready in $place"
