@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -278,7 +279,8 @@ async def test_bad_arguments_are_told_and_change_nothing(service: RunningService
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(service.grpc, method, request, Empty.FromString)
         assert code_of(caught.value) == 1001
-        assert caught.value.details() == "ArgsError"
+        assert re.fullmatch(r"ArgsError: .+", caught.value.details() or "")
+        assert dict(caught.value.trailing_metadata())["adsum-grpc-code"] == "INVALID_ARGUMENT"
     assert await get_status(service, "u") == [("u", 0, ())]
 
 

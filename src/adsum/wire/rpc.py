@@ -33,20 +33,26 @@ class StatusCode(IntEnum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class RpcRefused(Exception):
-    """How a call ends without an answer: a status code (gRPC's or OpenIM's), a message, and encoded details."""
+    """How a call ends without an answer: a status code (gRPC's or OpenIM's), a message, and encoded details.
 
-    def __init__(self, code: int, message: str, details: bytes = b"") -> None:
+    `standard` is gRPC's code beside OpenIM's, for clients that can't read that.
+    """
+
+    def __init__(self, code: int, message: str, details: bytes = b"", standard: StatusCode | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.details = details
+        self.standard = standard
 
 
 Metadata = Mapping[bytes, bytes]
@@ -192,6 +198,9 @@ def http_refusal(status: int) -> bytes:
     return encode(((b":status", b"%d" % status),))
 
 
+STANDARD_CODE_KEY = b"adsum-grpc-code"
+"""The trailer that names gRPC's own code beside one of OpenIM's."""
+
 _UNSAFE = re.compile(rb"[^ -$&-~]")
 
 
@@ -199,6 +208,8 @@ def _status(refused: RpcRefused) -> Iterator[Field]:
     yield b"grpc-status", b"%d" % refused.code
     if refused.message:
         yield b"grpc-message", _escape(refused.message)
+    if refused.standard is not None:
+        yield STANDARD_CODE_KEY, refused.standard.name.encode()
     if 0 < len(refused.details) <= MAX_MESSAGE_BYTES:
         yield b"grpc-status-details-bin", b64encode(refused.details).rstrip(b"=")
 

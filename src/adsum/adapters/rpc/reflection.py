@@ -1,25 +1,23 @@
 """gRPC's server reflection: tells a caller that knows nothing which services there are, and their messages.
 
-Versions 1 and 1alpha have the same messages under two names.
+Versions 1 and 1alpha have the same messages under two names. There are no extensions here.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
 
-from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from adsum.adapters.rpc.method import Method, Streaming
+from adsum.adapters.rpc.symbols import Symbols, moved, with_needed
 from adsum.proto import user_pb2
 from adsum.wire.rpc import Metadata, RpcRefused, StatusCode
 
-FILES: tuple[Any, ...] = (user_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)
-"""Where the services are described."""
+_V1 = moved(pb.DESCRIPTOR, "grpc/reflection/v1/reflection.proto", "grpc.reflection.v1")
+"""Python's library has the older version alone."""
 
-SERVICES = tuple(service.full_name for file in FILES for service in file.services_by_name.values())
+SYMBOLS = Symbols((*with_needed((user_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, pb.DESCRIPTOR)), _V1))
 
 
 def methods() -> dict[str, Method]:
@@ -37,33 +35,31 @@ async def _answers(requests: AsyncIterator[bytes], _metadata: Metadata) -> Async
         except DecodeError:
             raise RpcRefused(StatusCode.INVALID_ARGUMENT, "the request is not a ServerReflectionRequest") from None
         answer = pb.ServerReflectionResponse(valid_host=request.host, original_request=request)
-        _fill(answer, request)
+        try:
+            _fill(answer, request)
+        except KeyError:
+            _fail(answer, StatusCode.NOT_FOUND, "unknown here")
         yield answer.SerializeToString()
 
 
 def _fill(answer: pb.ServerReflectionResponse, request: pb.ServerReflectionRequest) -> None:
-    if request.HasField("list_services"):
-        answer.list_services_response.service.extend(pb.ServiceResponse(name=name) for name in SERVICES)
-        return
-    try:
-        if request.HasField("file_by_filename"):
-            file = Default().FindFileByName(request.file_by_filename)
-        elif request.HasField("file_containing_symbol"):
-            file = Default().FindFileContainingSymbol(request.file_containing_symbol)
-        else:
-            _fail(answer, StatusCode.UNIMPLEMENTED, "there are no extensions here")
-            return
-    except KeyError:
-        _fail(answer, StatusCode.NOT_FOUND, "unknown here")
-        return
-    answer.file_descriptor_response.file_descriptor_proto.extend(found.serialized_pb for found in _with_needed(file))
+    """Answer one question; raises `KeyError` for a name that is unknown here."""
+    match request.WhichOneof("message_request"):
+        case "list_services":
+            answer.list_services_response.service.extend(pb.ServiceResponse(name=name) for name in SYMBOLS.services)
+        case "file_by_filename":
+            answer.file_descriptor_response.file_descriptor_proto.extend(SYMBOLS.file(request.file_by_filename))
+        case "file_containing_symbol":
+            files = SYMBOLS.file_of(request.file_containing_symbol)
+            answer.file_descriptor_response.file_descriptor_proto.extend(files)
+        case "file_containing_extension":
+            raise KeyError(request.file_containing_extension.containing_type)
+        case "all_extension_numbers_of_type":
+            SYMBOLS.check_message(request.all_extension_numbers_of_type)
+            answer.all_extension_numbers_response.base_type_name = request.all_extension_numbers_of_type
+        case _:
+            _fail(answer, StatusCode.INVALID_ARGUMENT, "the request asks nothing")
 
 
 def _fail(answer: pb.ServerReflectionResponse, code: StatusCode, message: str) -> None:
     answer.error_response.error_code, answer.error_response.error_message = code, message
-
-
-def _with_needed(file: FileDescriptor) -> Iterator[FileDescriptor]:
-    yield file
-    for needed in file.dependencies:
-        yield from _with_needed(needed)

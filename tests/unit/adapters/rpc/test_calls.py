@@ -217,13 +217,19 @@ async def test_reflection_of_what_there_is_not(channel: grpc.aio.Channel, versio
     questions = [
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.symbol"),
         reflection_pb2.ServerReflectionRequest(file_by_filename="no/such.proto"),
-        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="openim.user.onlineStatus"),
+        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="no.such.Message"),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_extension=reflection_pb2.ExtensionRequest(
+                containing_type="openim.user.onlineStatus", extension_number=4
+            )
+        ),
+        reflection_pb2.ServerReflectionRequest(host="asks nothing"),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="openim.user.getUserStatusReq"),
     ]
     answers = [answer async for answer in ask(iter([q.SerializeToString() for q in questions]), timeout=10)]
-    assert [answer.error_response.error_code for answer in answers] == [5, 5, 12, 0]
+    assert [answer.error_response.error_code for answer in answers] == [5, 5, 5, 5, 3, 0]
     assert [answer.original_request for answer in answers] == questions
-    assert answers[3].file_descriptor_response.file_descriptor_proto == [pb.DESCRIPTOR.serialized_pb]
+    assert answers[5].file_descriptor_response.file_descriptor_proto == [pb.DESCRIPTOR.serialized_pb]
 
 
 async def test_a_stream_is_answered_as_it_is_asked(channel: grpc.aio.Channel) -> None:
@@ -237,7 +243,7 @@ async def test_a_stream_is_answered_as_it_is_asked(channel: grpc.aio.Channel) ->
     for _ in range(3):
         await call.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
         answer = reflection_pb2.ServerReflectionResponse.FromString(cast("bytes", await call.read()))
-        assert len(answer.list_services_response.service) == 3
+        assert len(answer.list_services_response.service) == 4
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF
 

@@ -112,7 +112,8 @@ async def same_refusal(channel: grpc.aio.Channel, case: Case) -> None:
         assert error.code().value[0] == code
         assert "grpc-status-details-bin" not in dict(error.trailing_metadata())
     if case["name"] != "unknown_method":  # grpcio words it differently
-        assert error.details() == case["grpc_message"]
+        # Where there are details Go's client shows the name of these; the header has the cause besides.
+        assert (error.details() or "").partition(": ")[0] == case["grpc_message"]
     if code > 16 and "grpc_status_details_hex" in case:
         details = dict(error.trailing_metadata())["grpc-status-details-bin"]
         assert details.hex() == case["grpc_status_details_hex"]

@@ -8,10 +8,13 @@ from typing import Self
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from adsum.adapters.memory import MemoryStore
+from adsum.adapters.rpc import reflection
 from adsum.adapters.rpc.method import RpcLimits
 from adsum.adapters.rpc.server import RpcServer
 from adsum.adapters.rpc.user import UserService
@@ -125,23 +128,68 @@ async def test_health_watchers_take_no_room_of_calls(service: UserService) -> No
     await server.stop(0)
 
 
-async def test_reflection_tells_the_methods(channel: grpc.aio.Channel) -> None:
+SYMBOLS = {
+    "openim/user/user.proto": (
+        "openim.user.user",
+        "openim.user.user.getUserStatus",
+        "openim.user.onlineStatus",
+        "openim.user.onlineStatus.platformIDs",
+        ".openim.user.setUserStatusReq",
+    ),
+    "grpc_health/v1/health.proto": (
+        "grpc.health.v1.Health.Watch",
+        "grpc.health.v1.HealthCheckResponse.ServingStatus",
+        "grpc.health.v1.HealthCheckResponse.SERVING",
+    ),
+    "grpc/reflection/v1/reflection.proto": (
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
+        "grpc.reflection.v1.ServerReflectionRequest.message_request",
+    ),
+    "grpc_reflection/v1alpha/reflection.proto": ("grpc.reflection.v1alpha.ServerReflection",),
+}
+"""Every kind of symbol that tools ask for, by the file it is in."""
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_tells_every_symbol(channel: grpc.aio.Channel, version: str) -> None:
     ask: grpc.aio.StreamStreamMultiCallable[bytes, reflection_pb2.ServerReflectionResponse] = channel.stream_stream(
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
     questions = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol="openim.user.user"),
+        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="grpc.health.v1.HealthCheckRequest"),
+        *(
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+            for symbols in SYMBOLS.values()
+            for symbol in symbols
+        ),
     ]
     answers = ask(iter([question.SerializeToString() for question in questions]), timeout=10)
-    listed, described = [answer async for answer in answers]
+    listed, extensions, *found = [answer async for answer in answers]
     assert {service.name for service in listed.list_services_response.service} == {
         "openim.user.user",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-    assert described.file_descriptor_response.file_descriptor_proto == [pb.DESCRIPTOR.serialized_pb]
+    assert extensions.all_extension_numbers_response == reflection_pb2.ExtensionNumberResponse(
+        base_type_name="grpc.health.v1.HealthCheckRequest"
+    )
+    homes = [name for name, symbols in SYMBOLS.items() for _ in symbols]
+    files = [answer.file_descriptor_response.file_descriptor_proto for answer in found]
+    assert [FileDescriptorProto.FromString(file[0]).name for file in files] == homes
+
+
+def test_what_reflection_tells_can_be_used() -> None:
+    """A pool that knows nothing takes every file with what it needs, so names in them lead somewhere."""
+    for name in SYMBOLS:
+        pool = DescriptorPool()
+        for text in reversed(reflection.SYMBOLS.file(name)):
+            pool.AddSerializedFile(text)
+        (service,) = pool.FindFileByName(name).services_by_name.values()
+        assert all(method.input_type.file.name == name for method in service.methods)
 
 
 async def test_every_method_of_the_service_is_answered(service: UserService) -> None:

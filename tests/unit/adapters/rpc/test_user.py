@@ -58,9 +58,9 @@ def told(error: grpc.aio.AioRpcError) -> Refused:
     if body is None:
         return Refused(error.code().value[0], error.details() or "", None)
     status = Status.FromString(body)
-    assert status.message == error.details()
     info = ErrorInfo()
     assert status.details[0].Unpack(info)
+    assert error.details() == f"{status.message}: {info.cause}"
     return Refused(status.code, status.message, info.cause)
 
 
