@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test test-compiled faults setup dev deps compiled lint format bench bench-check capacity proto lock clean
+.PHONY: help run test test-compiled faults setup dev deps compiled lint format bench bench-check attacks capacity proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
@@ -64,6 +64,9 @@ bench: compiled ## measure the service and write bench/RESULTS.md (ten minutes; 
 
 bench-check: compiled ## measure quickly and say what got slower than in bench/results.json (four minutes)
 	@$(COMPILED) $(BIN)/python -m bench --check $(ARGS)
+
+attacks: dev ## measure what others notice while clients flood, and write bench/ATTACKS.md (five minutes; needs redis-server)
+	@$(BIN)/python -m bench.attacks $(ARGS)
 
 capacity: dev ## write docs/capacity.md from bench/results.json: machines for 1 to 100 million users (a minute)
 	@$(BIN)/python -m bench.capacity $(ARGS)

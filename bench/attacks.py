@@ -1,7 +1,7 @@
 """Measures what well-behaved clients notice while others flood the service; writes bench/ATTACKS.md.
 
-python -m bench.attacks                      all floods
-python -m bench.attacks "gob" "pings"        those with these words in their names, printed only
+make attacks                         all floods
+make attacks ARGS="gob pings"        those with these words in their names, printed only
 """
 
 import argparse
@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "ATTACKS.md"
 
 INTRODUCTION = f"""# Under attack
 
-<!-- Written by `python -m bench.attacks`. -->
+<!-- Written by `make attacks`. -->
 
 What well-behaved clients notice while {ATTACKERS} others flood the service for {FOR_S:.0f} s, each in a process of
 its own: it sends as fast as the service takes, reads what is answered, and connects again when it is told to go.
@@ -48,6 +48,7 @@ figure is waiting for a core.
 - *livez*: `GET /livez` on a new connection, {LOOKS_S} times a second
 - each in ms: median · 95th percentile · longest; aims: 95 % of calls and pushes within {MOST_MS} ms, livez
   within {MOST_LIVEZ_MS} ms, no lease lost
+- *failed*: calls, pushes and probes of the victims that failed
 - *leases*: how often the service's lease was lost
 - *told to go*: connections of attackers that were closed with a reason
 """
@@ -60,13 +61,13 @@ class Seen:
     calls: list[float] = field(default_factory=list)
     pushes: list[float] = field(default_factory=list)
     looks: list[float] = field(default_factory=list)
-    missed: int = 0
+    failed: int = 0
     leases_lost: int = 0
 
     def met(self) -> bool:
         """Whether it is what was aimed at."""
         good = _p95(self.calls) < MOST_MS and _p95(self.pushes) < MOST_MS and max(self.looks) < MOST_LIVEZ_MS
-        return good and not self.leases_lost and not self.missed
+        return good and not self.leases_lost and not self.failed
 
 
 def _p95(times: list[float]) -> float:
@@ -101,19 +102,23 @@ class Victims:
         lost = sum(LEASE_LOST in line for line in self._service.log)
         ends_s = time.perf_counter() + for_s
         await asyncio.gather(
-            self._regularly(CALLS_S, ends_s, seen.calls, self._call),
-            self._regularly(TOGGLES_S, ends_s, seen.pushes, self._toggle),
-            self._regularly(LOOKS_S, ends_s, seen.looks, self._look),
+            self._regularly(CALLS_S, ends_s, seen, seen.calls, self._call),
+            self._regularly(TOGGLES_S, ends_s, seen, seen.pushes, self._toggle),
+            self._regularly(LOOKS_S, ends_s, seen, seen.looks, self._look),
         )
         seen.leases_lost = sum(LEASE_LOST in line for line in self._service.log) - lost
         return seen
 
-    async def _regularly(self, rate: int, ends_s: float, times: list[float], work: Work) -> None:
+    async def _regularly(self, rate: int, ends_s: float, seen: Seen, times: list[float], work: Work) -> None:
         """Do work at a rate; one that is late is counted from when it should have begun."""
         due_s, number = time.perf_counter(), 0
         while due_s < ends_s:
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-            await work(number)
+            try:
+                await work(number)
+            except (grpc.aio.AioRpcError, aiohttp.ClientError, TimeoutError, AssertionError) as error:
+                seen.failed += 1
+                print(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", file=sys.stderr)
             times.append((time.perf_counter() - due_s) * 1_000)
             due_s, number = due_s + 1 / rate, number + 1
 
@@ -165,6 +170,7 @@ def _row(kind: str | None, seen: Seen, done: Done) -> str:
         _text(seen.calls),
         _text(seen.pushes),
         _text(seen.looks),
+        str(seen.failed),
         str(seen.leases_lost),
         f"{done.sent_bytes / 1e6 / FOR_S:,.2f} MB/s",
         f"{done.connections:,}",
@@ -175,8 +181,8 @@ def _row(kind: str | None, seen: Seen, done: Done) -> str:
 
 
 HEAD = """
-| flood | caller | watcher | livez | leases | taken | connections | told to go | met |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+| flood | caller | watcher | livez | failed | leases | taken | connections | told to go | met |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def main() -> int:
