@@ -62,13 +62,22 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Serve each in line once, as far as the turn's time goes."""
         self._called = False
+        try:
+            self._serve_line()
+        finally:
+            # Also after a defect of one of them: the others must not wait for ever.
+            if self._line and not self._called:
+                self._called = True
+                asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve_line(self) -> None:
+        """Serve each in line once, as far as the turn's time goes."""
         began = self.now()
         ends = began + TURN_S
         for waiting in range(len(self._line), 0, -1):
             if began >= ends:
-                break
+                return
             reader = self._line.popleft()
             left = reader.read_on(began + max(SLICE_S, (ends - began) / waiting))
             ended = self.now()
@@ -82,6 +91,3 @@ class Turns:
                 reader.read_more()
                 # It will be read at once, about as long as the one before it was.
                 ends -= self._last_read_s
-        if self._line and not self._called:
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._serve)

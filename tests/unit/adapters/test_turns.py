@@ -132,3 +132,23 @@ async def test_who_has_to_wait_besides_does() -> None:
             await asyncio.sleep(0.001)
     assert not never.free
     assert "never" not in world.log
+
+
+class Broken(Reader):
+    """Fails at its first frame."""
+
+    def read_on(self, until: float) -> bool:
+        super().read_on(until)
+        raise ValueError("a defect")
+
+
+async def test_a_defect_of_one_is_no_others_loss() -> None:
+    world = World()
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    world.turns.wait(Broken("broken", 1, world.clock, world.log), 2 * SLICE_S)
+    other = world.reader("other", 5)
+    await world.turn()
+    await world.turn()
+    assert other.free
+    assert isinstance(told[0], ValueError)
