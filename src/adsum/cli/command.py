@@ -13,8 +13,8 @@ from typing import NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from adsum.app.build import described
 from adsum.app.config import ConfigError
+from adsum.build import described
 from adsum.cli.ask import online, status
 from adsum.cli.config import config
 from adsum.cli.demo import demo

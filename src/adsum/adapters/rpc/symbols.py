@@ -49,7 +49,7 @@ def with_needed(files: Iterable[Any]) -> Iterator[FileDescriptorProto]:
         yield from with_needed(file.dependencies)
 
 
-def moved(file: Any, name: str, package: str) -> FileDescriptorProto:
+def moved(file: Any, name: str, package: str) -> FileDescriptorProto:  # noqa: ANN401 - stubs have two types for it
     """The messages and services of a file (`FileDescriptor`) under another file name and package."""
     found = FileDescriptorProto.FromString(file.serialized_pb)
     before, after = f".{file.package}.", f".{package}."
