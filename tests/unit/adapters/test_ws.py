@@ -24,7 +24,7 @@ from adsum.wire.handshake import Handshake, build_query
 from adsum.wire.websocket import BINARY, CLOSE, PING, goodbye, goodbye_code, server_frame
 from tests.support.client import frame, upgrade_request
 from tests.support.sessions import PLATFORMS, make_session
-from tests.support.waiting import until
+from tests.support.waiting import turns, until
 
 QUERY = build_query(Handshake(user_id="u", token="good", platform_id=1, operation_id="op"))
 
@@ -40,6 +40,7 @@ class NotingGateway:
         self.refusals: list[AdsumError] = []
         self.violations: list[FrameError] = []
         self.open = 0
+        self.links: list[Link] = []
 
     def admit(self, handshake: Handshake, _origin: str | None) -> Session:
         return make_session(handshake.user_id)
@@ -47,8 +48,9 @@ class NotingGateway:
     def refused(self, error: AdsumError) -> None:
         self.refusals.append(error)
 
-    def opened(self, _session: Session, _link: Link) -> None:
+    def opened(self, _session: Session, link: Link) -> None:
         self.open += 1
+        self.links.append(link)
 
     def closed(self, _session: Session) -> None:
         self.open -= 1
@@ -445,12 +447,7 @@ class Timing(NotingGateway):
     def __init__(self, server_clock: Steps) -> None:
         super().__init__()
         self.looks_at_text = 0
-        self.links: list[Link] = []
         self._clock = server_clock
-
-    def opened(self, session: Session, link: Link) -> None:
-        super().opened(session, link)
-        self.links.append(link)
 
     def text(self, _session: Session, _payload: bytes) -> None:
         self.looks_at_text = self._clock.looks
@@ -498,6 +495,30 @@ async def test_a_read_in_slices_is_heard_whole_and_in_order(gateway: NotingGatew
     await until(lambda: bool(gateway.violations))
     assert gateway.heard == [("binary", text) for text in said]
     assert (await reader.read()).endswith(server_frame(CLOSE, goodbye(1002, gateway.violations[0].detail)))
+    writer.close()
+    await until(lambda: gateway.open == 0)
+    server.stop_accepting()
+
+
+async def test_who_comes_back_from_a_wait_waits_on(gateway: NotingGateway) -> None:
+    """Not a frame of a new connection is read before, also if it came with the handshake."""
+    clock = Steps()
+    share = Share(burst_s=0.001, rate=0.000_001, patience_s=1_000)
+    server = WsServer(gateway, PLATFORMS, WsOptions(share=share), Turns(clock))
+    _, flooding = await reach(server)
+    flooding.write(REQUEST + frame(PING) * 1_000)
+    await until(lambda: len(gateway.heard) >= 10)
+    again, writer = await asyncio.open_connection(*flooding.get_extra_info("peername"))
+    writer.write(REQUEST + frame(0x1, b"back"))
+    await again.readuntil(b"\r\n\r\n")
+    await until(lambda: gateway.open == 2)
+    looks = clock.looks
+    await turns(20)
+    assert ("text", b"back") not in gateway.heard
+    assert clock.looks - looks < 100, "nobody of that user is served"
+    for link in gateway.links:
+        link.abort()
+    flooding.close()
     writer.close()
     await until(lambda: gateway.open == 0)
     server.stop_accepting()

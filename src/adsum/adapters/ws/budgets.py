@@ -29,6 +29,10 @@ class Budgets:
             self._timer = loop.call_later(FORGET_S, self._forget)
         return budget.spend(work_s, loop.time())
 
+    def __contains__(self, user_id: str) -> bool:
+        """Whether a user had more than a moment's work lately."""
+        return user_id in self._budgets
+
     def __len__(self) -> int:
         return len(self._budgets)
 

@@ -132,7 +132,11 @@ class Connection:
         except Exception:
             log.exception("opening a connection failed")
             self._defect()
-        if received:
+        if self._session.user_id in self._port.budgets:
+            # Not even a frame comes before the wait of who comes back from it.
+            self._frames = self._reader.feed(received)
+            self._wait_turn(0)
+        elif received:
             self.data_received(received)
 
     def data_received(self, data: bytes) -> None:
@@ -149,9 +153,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the last line of defence
             self._failed(error)
         late_s = now() - until
-        if late_s > 0 and not self._transport.is_closing():
-            self._transport.pause_reading()
-            self._port.turns.wait(self, late_s + SLICE_S)
+        if late_s > 0:
+            self._wait_turn(late_s + SLICE_S)
 
     def eof_received(self) -> None:
         """The client has ended its side: so does the transport then."""
@@ -171,6 +174,11 @@ class Connection:
         self._host.writable(self._session)
 
     # In the line of turns
+
+    def _wait_turn(self, work_s: float) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._port.turns.wait(self, work_s)
 
     def read_on(self, until: float) -> bool:
         """Go on with the frames that came; whether any are left."""
