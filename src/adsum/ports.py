@@ -249,6 +249,10 @@ class Meter(Protocol):
         """The feed of a partition had a hole."""
         ...
 
+    def repaired(self, sign: str, users: int) -> None:
+        """Users held here that the store had forgotten, by the sign of it: `loss` of a partition, or `comparison`."""
+        ...
+
     def feed_lost(self, role: str) -> None:
         """Entries of a partition were no longer kept when the consumer of this role came to them."""
         ...

@@ -141,6 +141,60 @@ async def test_redis_comes_back_empty() -> None:
         await under_churn(Population(gateways, seed=3), fault)
 
 
+async def test_partitions_lose_single_keys() -> None:
+    """One `DEL` each, while all leases live: who is connected is online again, and nobody is told otherwise."""
+    async with redis_server() as redis, nodes(2, redis.url) as gateways:
+
+        async def fault() -> None:
+            for partition in range(Settings().partitions):
+                keys = keys_of("adsum", partition)
+                await redis.run("DEL", keys[partition % len(keys)])
+                await asyncio.sleep(SCALE.churn_s / 10)
+
+        await under_churn(Population(gateways, seed=10), fault)
+
+
+async def test_a_partition_that_nobody_writes_to_loses_its_users() -> None:
+    """No write shows it, and no lease is lost: the versions do."""
+    async with redis_server() as redis, nodes(2, redis.url) as gateways:
+        people = Population(gateways, seed=11)
+        users = names("user", 100)
+        await people.settle_in(users, 20)
+        await people.comes_true()
+        for partition in range(Settings().partitions):
+            await redis.run("DEL", keys_of("adsum", partition)[0])
+        assert await people.wrong_listing()
+        await people.comes_true()
+        assert not people.offlines_of(users)
+
+
+async def test_redis_evicts_for_lack_of_memory() -> None:
+    """Whatever it drops, and however often: once there is memory again, all comes right by itself."""
+    async with redis_server("--maxmemory-policy", "allkeys-lru") as redis, nodes(2, redis.url) as gateways:
+        people = Population(gateways, seed=12)
+
+        async def fault() -> None:
+            await redis.run("CONFIG", "SET", "maxmemory", (await memory(redis, "used_memory")) + 1_000_000)
+            loop = asyncio.get_running_loop()
+            ends = loop.time() + SCALE.outage_s
+            filler = 0
+            while loop.time() < ends or not await memory(redis, "evicted_keys"):
+                filler += 1
+                await redis.run("SET", f"filler:{filler}", "x" * 100_000)
+            await redis.run("CONFIG", "SET", "maxmemory", 0)
+
+        # Under pressure the store may forget faster than it is told, so some do go offline.
+        await under_churn(people, fault, stay=False)
+        assert await memory(redis, "evicted_keys")
+        assert set(names("stayer", SCALE.users // 3)) <= set(people.members)
+
+
+async def memory(redis: RedisServer, field: str) -> int:
+    """A number that Redis tells of itself."""
+    info = await redis.run("INFO", "memory", "stats")
+    return int(info[field])
+
+
 async def test_redis_is_away_for_a_while() -> None:
     """A store that was away is told what changed meanwhile, and what it forgot."""
     async with redis_server("--appendonly", "yes") as redis, nodes(2, redis.url) as gateways:
@@ -228,7 +282,7 @@ async def test_redis_down_is_told_and_passes() -> None:
         for _ in range(50):
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 await call(node.grpc, "getUserStatus", request, pb.getUserStatusResp.FromString)
-            assert failure.value.details() == "ServerInternalError"
+            assert failure.value.details() == "ServerInternalError: the store cannot be reached"
         assert len(people.members) == 40
         await redis.start()
         await people.comes_true()

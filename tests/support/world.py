@@ -1,5 +1,6 @@
 """What tests of several levels share: a clock that stands still, a meter that remembers, short names for values."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from adsum.domain.presence import Cause, Change, FeedEntry, HoldBatch, HoldState
@@ -33,6 +34,8 @@ class RecordingMeter:
         """(lane, users, whether it went well)"""
         self.gaps = 0
         self.lost: list[str] = []
+        self.repairs = Counter[str]()
+        """Users, by sign."""
         self.online = 0
         self.offline = 0
         self.frames = 0
@@ -73,6 +76,9 @@ class RecordingMeter:
 
     def feed_gap(self) -> None:
         self.gaps += 1
+
+    def repaired(self, sign: str, users: int) -> None:
+        self.repairs[sign] += users
 
     def pushed(self, frames: int, merged: int) -> None:
         self.frames += frames

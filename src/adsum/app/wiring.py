@@ -175,6 +175,7 @@ def _store(settings: Settings, clock: Clock, meter: Meter) -> Store:
         prefix=settings.store_prefix,
         partitions=settings.partitions,
         timed_ttl_ms=settings.timed_ttl_ms,
+        lease_ttl_ms=settings.lease_ttl_ms,
         history=settings.feed_history,
         # Half, or the sweeps of a node alone would now and then come a moment too early.
         sweep_ms=settings.sweep_interval_ms // 2,

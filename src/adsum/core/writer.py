@@ -93,6 +93,20 @@ class Writer:
         dirty[user_id] = _Mark(earlier.since_ms if earlier else now_ms, cause)
         return lane
 
+    def mark_again(self, user_ids: Iterable[str], now_ms: int) -> set[int]:
+        """Note that users must be written though nothing changed; returns the lanes that have work now."""
+        marked: set[int] = set()
+        for user_id in user_ids:
+            lane = self.lane_of(user_id)
+            self._lanes[lane].dirty.setdefault(user_id, _Mark(now_ms, Cause()))
+            marked.add(lane)
+        return marked
+
+    def is_pending(self, user_id: str) -> bool:
+        """Whether a user is dirty or in flight: the store may have another state."""
+        lane = self._lanes[self.lane_of(user_id)]
+        return user_id in lane.dirty or (lane.flight is not None and user_id in lane.flight.marks)
+
     def take(self, lane: int, now_ms: int, state_of: StateOf) -> Flight | None:
         """The lane's next batch, its users' present states read by `state_of`.
 
@@ -144,9 +158,7 @@ class Writer:
     def rejoin(self, holder: str, user_ids: Iterable[str], now_ms: int) -> None:
         """Go on as a new holder: everything held here must be written again, without waiting to retry."""
         self.holder = holder
-        for user_id in user_ids:
-            lane = self._lanes[self.lane_of(user_id)]
-            lane.dirty.setdefault(user_id, _Mark(now_ms, Cause()))
+        self.mark_again(user_ids, now_ms)
         self._to_rewrite = set()
         for lane in self._lanes:
             lane.retry_at_ms = 0

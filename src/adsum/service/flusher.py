@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from adsum.core.logins import LoginLedger
@@ -67,6 +67,15 @@ class Flusher:
     def changed(self, user_id: str, cause: Cause) -> None:
         """A user's connections changed: have the present platforms written."""
         self._wake[self._writer.mark(user_id, cause, self._clock.monotonic_ms())].set()
+
+    def write_again(self, user_ids: Iterable[str]) -> None:
+        """Write users that have not changed: the store does not have what it acknowledged."""
+        for lane in self._writer.mark_again(user_ids, self._clock.monotonic_ms()):
+            self._wake[lane].set()
+
+    def is_pending(self, user_id: str) -> bool:
+        """Whether a write of the user is waiting or under way."""
+        return self._writer.is_pending(user_id)
 
     def rejoin(self, holder: str) -> None:
         """Write everything again as a new holder."""

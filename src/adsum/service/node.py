@@ -20,6 +20,7 @@ from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import HoldBatch
 from adsum.ports import Authenticator, Clock, FeedListener, Meter, Snapshot, Store
+from adsum.service.audit import HoldAudit
 from adsum.service.consumer import ConsumerOptions, FeedConsumer
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
@@ -33,6 +34,9 @@ from adsum.service.watching import Watching, WatchingLimits
 from adsum.service.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
+
+AUDIT_LEASES = 8
+"""For so long as so many leases last, all that is held here takes to be compared with the store."""
 
 SETTLE_MS = 2_000
 """How long a node that stops waits for its last writes, and each consumer for what it has under way."""
@@ -100,6 +104,7 @@ class Node:
             self._written,
         )
         self.keeper = Keeper(store, self.flusher, clock, meter, options.keeper, OpIds(name), next_op_id)
+        self.audit = HoldAudit(store, self.registry, self.flusher, meter, options.keeper.lease_ttl_ms * AUDIT_LEASES)
         # The store's feed, and what it keeps true here.
         self.states = States(store, self._sound, meter, options.query_cache_users)
         self.watching = Watching(self.states, self.registry.sessions, meter, options.watching)
@@ -113,7 +118,14 @@ class Node:
         # By two thirds of a lease every living node has found out, by a write or a renewal, and written.
         grace_ms = options.keeper.lease_ttl_ms * 2 // 3
         self.relay = Relay(
-            store, self._listeners(), self._resync, meter, options.look_interval_ms, self._interrupted, grace_ms
+            store,
+            self._listeners(),
+            self._resync,
+            meter,
+            options.look_interval_ms,
+            self._interrupted,
+            grace_ms,
+            self.audit.lost,
         )
         # What clients and servers ask.
         self.gateway = Gateway(
@@ -154,6 +166,8 @@ class Node:
             ends.push_async_callback(consumer.stop, SETTLE_MS)
         self.flusher.start()
         ends.push_async_callback(self.flusher.stop)
+        self.audit.start()
+        ends.push_async_callback(self.audit.stop)
         self.gateway.start()
         ends.push_async_callback(self.gateway.stop)
 

@@ -6,6 +6,7 @@ unless the store no longer keeps what was missed; then `resync` is called instea
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +27,10 @@ RETRY_S = 0.5
 """Between tries to catch up while the store does not answer, or does not have yet what it told of."""
 
 
+def ignore(_partition: int) -> None:
+    """For who need not write again what a partition has lost."""
+
+
 class Resync(Protocol):
     """Reads anew what the feed can't tell."""
 
@@ -40,7 +45,8 @@ class Relay:
     Every `look_interval_ms` it compares versions, for a change that was lost with none
     after it to show the hole. Where the store has, or may have, another past than the one
     seen, all nodes write again what they hold; watched users are read anew only `grace_ms`
-    later, or those not written yet would be taken for offline.
+    later, or those not written yet would be taken for offline. `forgotten` is called with each
+    partition that is found so; of the store as a whole `interrupted` tells.
     """
 
     def __init__(
@@ -52,13 +58,16 @@ class Relay:
         look_interval_ms: int = 1_000,
         interrupted: Callable[[], None] = nothing,
         grace_ms: int = 0,
+        forgotten: Callable[[int], None] = ignore,
     ) -> None:
         self._store = store
         self._listeners = listeners
         self._resync = resync
         self._meter = meter
         self._interrupted = interrupted
+        self._forgotten = forgotten
         self._losses = 0
+        self._partition_losses = Counter[int]()
         self._lost_s = float("-inf")
         self._asked: list[asyncio.Future[list[int]]] = []
         self._asking = False
@@ -67,6 +76,7 @@ class Relay:
         self._cursor: FeedCursor | None = None
         self._early: list[FeedEntry] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rereads: dict[int, asyncio.Task[None]] = {}
         self._unfollow: Callable[[], None] | None = None
         self.looked_s = 0.0
         """When the last look that was answered began, by the loop's clock."""
@@ -114,7 +124,11 @@ class Relay:
         """
         for partition, version in newest.items():
             if self._cursor is not None and version > self._cursor.version(partition):
-                self._spawn(self._read_anew(partition))
+                # One that is pending has to wait anew, or has read what may be lost: the newest does for all.
+                if earlier := self._rereads.get(partition):
+                    earlier.cancel()
+                self._rereads[partition] = task = asyncio.create_task(self._read_anew(partition))
+                self._keep(task)
 
     async def _read_anew(self, partition: int) -> None:
         whole = False
@@ -134,6 +148,10 @@ class Relay:
             return
         seen = self._cursor.version(entry.partition)
         verdict = self._cursor.admit(entry)
+        if seen and not entry.before and verdict is not Verdict.KNOWN:
+            # The first entry of a partition that had others: it has lost its users, and goes on.
+            self._partition_losses[entry.partition] += 1
+            self._forgotten(entry.partition)
         if verdict is Verdict.NEXT:
             self._pass_on(entry)
         elif verdict is Verdict.HOLE:
@@ -169,7 +187,9 @@ class Relay:
         self._spawn(self._catch_up(cursor, partition, same_past=same_past))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        self._keep(asyncio.create_task(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -194,6 +214,7 @@ class Relay:
             log.info("changes of partition %d are no longer kept: its watched users are read anew", partition)
             version = (await self._versions())[partition]
             if version < seen or not same_past or self._may_have_lost():
+                self._forgotten(partition)
                 version = await self._written_again(partition)
             await self._resync(partition, restarted=version < seen)
             return cursor.advance(partition, version)
@@ -207,11 +228,17 @@ class Relay:
         If it loses more meanwhile, the time begins anew.
         """
         while True:
-            losses, began = self._losses, (await self._versions())[partition]
+            losses, began = self._losses_of(partition), (await self._versions())[partition]
             await asyncio.sleep(self._grace_s)
             version = (await self._versions())[partition]
-            if self._losses == losses and version >= began:
+            if version < began:
+                self._forgotten(partition)
+            elif self._losses_of(partition) == losses:
                 return version
+
+    def _losses_of(self, partition: int) -> int:
+        """How often the store may have lost what it had in a partition, as far as was noticed."""
+        return self._losses + self._partition_losses[partition]
 
     def _may_have_lost(self) -> bool:
         """Whether others may not have written again yet what the store has lost, as far as the feed tells."""

@@ -100,6 +100,9 @@ class NoMeter:
     def feed_gap(self) -> None:
         """The feed of a partition had a hole."""
 
+    def repaired(self, sign: str, users: int) -> None:
+        """Users that the store had forgotten."""
+
     def pushed(self, frames: int, merged: int) -> None:
         """Frames pushed to watchers."""
 

@@ -59,6 +59,7 @@ def test_events_are_counted(meter: PrometheusMeter) -> None:
     port.renewal(ok=True)
     port.renewal(ok=False)
     port.feed_gap()
+    port.repaired("loss", 3)
     port.pushed(4, 3)
     port.pushed(1, 0)
     for outcome in ("sent", "sent", "retried", "failed", "dropped"):
@@ -74,6 +75,7 @@ def test_events_are_counted(meter: PrometheusMeter) -> None:
     assert value(found, "user_changes_total", to="offline") == 2
     assert [value(found, "lease_renewals_total", outcome=o) for o in ("ok", "failed")] == [1, 1]
     assert value(found, "feed_gaps_total") == 1
+    assert [value(found, "users_repaired_total", sign=s) for s in ("loss", "comparison")] == [3, 0]
     assert (value(found, "push_frames_total"), value(found, "push_merged_total")) == (5, 3)
     outcomes = [value(found, "webhooks_total", outcome=o) for o in ("sent", "failed", "dropped")]
     assert outcomes == [2, 1, 1]

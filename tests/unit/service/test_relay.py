@@ -453,3 +453,16 @@ async def test_an_entry_seen_and_not_heard_is_a_doubt(world: World) -> None:
     await until(lambda: not cursor.doubtful)
     assert follow.versions() == [1]
     await follow.relay.stop()
+
+
+async def test_losses_in_quick_succession_are_read_anew_once(world: World) -> None:
+    """A store that restarts faster than the grace has one reading pending a partition, not one for each restart."""
+    follow = Follow(world.store, grace_ms=30)
+    await follow.relay.start()
+    for _ in range(20):
+        follow.relay.read_lost({0: 5})
+        await turns()
+    await until(lambda: bool(follow.resynced))
+    await follow.relay.stop()
+    assert follow.resynced == [0]
+    assert world.store.calls["read"] == 1

@@ -153,6 +153,12 @@ class PrometheusMeter:
 
     def _add_feed(self, book: Book) -> None:
         self._gaps = book.counter("adsum_feed_gaps_total", "Holes found in the feed of changes, each caught up with.")
+        self._repaired = book.counters(
+            "adsum_users_repaired_total",
+            "Users held here and written again because the store had forgotten them: with a whole partition, or one "
+            "by one as a comparison found.",
+            Label("sign", ("loss", "comparison")),
+        )
         self._feed_lost = book.counters(
             "adsum_feed_lost_total",
             "How often a consumer of the feed found that changes it had not seen are no longer kept.",
@@ -235,6 +241,10 @@ class PrometheusMeter:
     def feed_lost(self, role: str) -> None:
         """Entries that a consumer had not seen are no longer kept."""
         self._feed_lost.add(role)
+
+    def repaired(self, sign: str, users: int) -> None:
+        """Users held here that the store had forgotten."""
+        self._repaired.add(sign, users)
 
     def pushed(self, frames: int, merged: int) -> None:
         """Frames pushed, and changes merged."""

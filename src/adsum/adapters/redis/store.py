@@ -64,6 +64,10 @@ LAYOUT = "4"
 """The version of keys and records; another one is refused at the start."""
 
 
+MARKS = ("layout", "partitions")
+"""Fields that say how the store is laid out."""
+
+
 def unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
     """For when nobody counts."""
 
@@ -72,7 +76,8 @@ def unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
 class RedisOptions:
     """`prefix` begins every key; `timed_ttl_ms` and `history` as for any store.
 
-    Of all sweeps of all nodes within `sweep_ms`, one looks for ended leases. `timeout_ms` bounds
+    Of all sweeps of all nodes within `sweep_ms`, one looks for ended leases; holds whose lease is
+    lost end in `lease_ttl_ms`, which gives their gateway time to write them anew. `timeout_ms` bounds
     each trip. A server that fails is tried again after `retry_min_ms`, doubling to
     `retry_max_ms`; until then callers fail at once. Of `alike`, settings by name, a node that
     opens the store is warned where the one before it was set otherwise.
@@ -81,6 +86,7 @@ class RedisOptions:
     prefix: str = "adsum"
     partitions: int = 16
     timed_ttl_ms: int = 1_800_000
+    lease_ttl_ms: int = 15_000
     history: int = 4_096
     sweep_ms: int = 0
     timeout_ms: int = 1_000
@@ -104,7 +110,13 @@ class RedisStore:
         self._lease_trips = Trips(self._lease_servers, options.prefix, links.limit_s)
         self._feed = FeedReader(self._servers, options.prefix, options.partitions)
         self._sweeps = Sweeps(
-            self._trips, options.partitions, options.history, options.sweep_ms, lambda: self._feed.session
+            self._trips,
+            options.partitions,
+            options.history,
+            options.sweep_ms,
+            options.lease_ttl_ms,
+            options.timed_ttl_ms,
+            lambda: self._feed.session,
         )
         self._write_calls = WriteCalls(
             options.prefix,
@@ -129,9 +141,7 @@ class RedisStore:
 
     async def open(self) -> None:
         """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
-        wanted = {b"layout": LAYOUT, b"partitions": str(self.partitions)}
-        claims = [Call(0, "HSETNX", (field, value), STATE) for field, value in wanted.items()]
-        *_, found = await self._trips.run([*claims, Call(0, "HMGET", tuple(wanted), STATE)])
+        *_, found = await self._trips.run([*self._marks(), Call(0, "HMGET", MARKS, STATE)])
         layout, partitions = (value.decode() for value in found)
         if layout != LAYOUT:
             raise ArgumentError(f"the store has layout {layout}, and this version of Adsum needs {LAYOUT}")
@@ -142,6 +152,10 @@ class RedisStore:
             )
         await self._compare_settings()
         await self._feed.start()
+
+    def _marks(self) -> list[Call]:
+        """The calls that say how the store is laid out, if nothing says so yet."""
+        return [Call(0, "HSETNX", pair, STATE) for pair in zip(MARKS, (LAYOUT, self.partitions), strict=True)]
 
     async def _compare_settings(self) -> None:
         alike = self._options.alike
@@ -163,7 +177,8 @@ class RedisStore:
 
     async def renew(self, holder: str, ttl_ms: int) -> bool:
         """Prolong a lease; False if it has ended in any partition."""
-        return all(await self._of_leases("renew", holder, ttl_ms))
+        # How the store is laid out is said again, should that be lost: nobody else would notice.
+        return all(await self._of_leases("renew", holder, ttl_ms, more=self._marks()))
 
     async def release(self, holder: str, op_id: str, successor: str = "") -> None:
         """End a lease and everything its holder holds; raises `LeaseLost` if a successor is named and has none."""
@@ -345,8 +360,10 @@ class RedisStore:
         # As `partition_of` has it: of many users the calls would cost most.
         return crc32(user_id.encode()) % self._count
 
-    async def _of_leases(self, name: str, *args: str | int) -> list[Any]:
-        return await self._lease_trips.run([Call(p, script(name), args) for p in range(self.partitions)])
+    async def _of_leases(self, name: str, *args: str | int, more: Sequence[Call] = ()) -> list[Any]:
+        """What each partition answers; `more` goes on the same trip."""
+        calls = [Call(p, script(name), args) for p in range(self.partitions)]
+        return (await self._lease_trips.run([*calls, *more]))[: self.partitions]
 
 
 class _Asked:

@@ -61,7 +61,7 @@ async def test_a_lease_waits_behind_no_client(open_store: OpenStore, monkeypatch
     async with redis_server() as redis:
         store = await open_store(redis.url)
         await store.grant("h", 60_000)
-        monkeypatch.setattr(link_module, "MAX_WAITING", 8)
+        monkeypatch.setattr(link_module, "MAX_WAITING", 10)
         asking = asyncio.create_task(store.census())
         await asyncio.sleep(0)
         renewing, granting = (asyncio.create_task(ask) for ask in (store.renew("h", 60_000), store.grant("i", 60_000)))
