@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FLOOD = 'adsum_connections_closed_total{reason="flood"}'
 TOGGLES = 10
+SERIAL = itertools.count()
 
 
 async def send_without_end(one: Raw, flood: Flood, user_id: str) -> None:
@@ -42,9 +44,10 @@ async def flooding(service: RunningService, kind: str, count: int) -> AsyncItera
     ends: list[bytes] = []
     async with contextlib.AsyncExitStack() as stack:
         tasks = []
-        for number in range(count):
+        for _ in range(count):
             one = await stack.enter_async_context(raw(service, address=getattr(service, flood.port)))
-            user_id = f"flood {number}"
+            # Another each time: a user's budget outlasts the connection.
+            user_id = f"flood {next(SERIAL)}"
             if flood.port == WS:
                 await one.upgrade(service.url(user_id, sdk_type=flood.codec.kind, gzip=flood.codec.gzip))
             tasks += [asyncio.create_task(send_without_end(one, flood, user_id))]

@@ -42,12 +42,14 @@ class Turns:
     def __init__(self, now: Callable[[], float] = perf_counter) -> None:
         self.now = now
         self._line: deque[Reader] = deque()
-        self._last_read_s = SLICE_S
+        self._dear_read_s = SLICE_S
         self._called = False
 
     def wait(self, reader: Reader, work_s: float) -> None:
         """Have a connection wait for its turn, which was read for so long and is paused now; once until `read_more`."""
-        self._last_read_s = max(SLICE_S, work_s)
+        if work_s:
+            # Of the dearest lately: many of one kind may be about to be read again.
+            self._dear_read_s = max(SLICE_S, work_s, self._dear_read_s / 2)
         wait_s = reader.charge(work_s)
         if wait_s != inf:
             self._queue(reader, wait_s)
@@ -89,5 +91,5 @@ class Turns:
                 self._queue(reader, wait_s)
             else:
                 reader.read_more()
-                # It will be read at once, about as long as the one before it was.
-                ends -= self._last_read_s
+                # It will be read at once, for as long as others were.
+                ends -= self._dear_read_s
