@@ -84,7 +84,7 @@ async def test_frames_that_ask_nothing_end_their_connection(service: RunningServ
     async with flooding(service, kind, 1) as ends:
 
         async def counted() -> bool:
-            return bool(ends) and (await metrics(service))[FLOOD] == before + 1
+            return bool(ends) and (await metrics(service))[FLOOD] > before
 
         await eventually(counted)
         assert b"too many frames that ask nothing" in ends[0]
@@ -96,7 +96,7 @@ async def test_a_client_that_never_rests_is_told_to_go(service: RunningService) 
     async with flooding(service, "pings", 1) as ends:
 
         async def counted() -> bool:
-            return bool(ends) and (await metrics(service))[FLOOD] == before + 1
+            return bool(ends) and (await metrics(service))[FLOOD] > before
 
         await eventually(counted)
         goodbye = b"\x03\xf0too much work asked for, for too long: send less"
