@@ -6,8 +6,8 @@ type numbers, field order and integer widths differ between SDKs and processes;
 all that counts is the definition in the frame itself, matched by field name.
 
 Invariant: a frame is judged as Go's decoder judges it, by its own definitions;
-any bytes at all give a message or `FrameError`. What a definition compiles to
-is cached by its bytes: never more than `PLANS` entries per message, never a
+any bytes at all give a message or `FrameError`, in a bounded number of steps. What a
+definition compiles to is cached by its bytes: never more than `PLANS` entries per message, never a
 definition over `MAX_CACHED_BYTES`, so that a hostile client can neither grow
 the cache nor gain by filling it (what it evicts costs one compilation, as much
 as the frame that evicted it).
@@ -26,6 +26,7 @@ from adsum.wire.gobtypes import (
     Skip,
     Skipper,
     check_names,
+    frame_steps,
     read_bytes,
     read_definition,
     read_int,
@@ -199,6 +200,7 @@ def _find_value(message: Message) -> bytes:
 
 def _read_definitions(prefix: bytes) -> dict[int, Definition]:
     definitions: dict[int, Definition] = {}
+    steps = frame_steps()
     start = 0
     while start < len(prefix):
         length, body_at = read_uint(prefix, start)
@@ -208,7 +210,7 @@ def _read_definitions(prefix: bytes) -> dict[int, Definition]:
         type_id = -negative_id
         if type_id < FIRST_DEFINED or type_id in definitions:
             raise FrameError(f"the gob frame defines type {type_id}, which is taken")
-        definitions[type_id], pos = read_definition(body, pos)
+        definitions[type_id], pos = read_definition(body, pos, steps)
         if pos < len(body):
             raise FrameError("a gob type definition is followed by more bytes")
     return definitions

@@ -5,15 +5,17 @@ the types it needs (`WireType`s, each under a number). This module reads those
 definitions and steps over values of any type they can describe. The format is
 documented in Go's package encoding/gob.
 
-Invariant: reading and skipping take time linear in the bytes given and memory
-bounded by them, whatever lengths, counts, numbers or cycles they claim; there
-is no recursion. Bytes that break the format raise `FrameError`; running off the
-end of a message may also raise `IndexError`, which callers turn into one.
+Invariant: reading definitions and skipping a value take at most `MAX_STEPS`
+steps each and memory bounded by the bytes given, whatever lengths, counts,
+numbers or cycles they claim; there is no recursion. Bytes that break the format
+raise `FrameError`; running off the end of a message may also raise `IndexError`,
+which callers turn into one.
 """
 
 from dataclasses import dataclass, field
 
 from adsum.domain.errors import FrameError
+from adsum.wire.steps import Steps
 
 BOOL, INT, UINT, FLOAT, BYTES, TEXT, COMPLEX, INTERFACE = range(1, 9)
 """The type numbers that need no definition."""
@@ -21,11 +23,20 @@ BOOL, INT, UINT, FLOAT, BYTES, TEXT, COMPLEX, INTERFACE = range(1, 9)
 FIRST_DEFINED = 64
 """The lowest number a definition may take."""
 
-MAX_NESTING = 10_000
-"""How deep skipped values may nest; Go bounds the nesting of skipped types by the same number."""
+MAX_STEPS = 512
+"""How many fields the definitions of a frame may have, and values a frame that no field of ours takes.
+
+Go has no such limit.
+"""
 
 _MAX_TYPE_ID = 2**31 - 1
 _MAX_UINT_BYTES = 8
+
+
+def frame_steps() -> Steps:
+    """The steps that the definitions, or the skipped values, of a frame may take."""
+    words = f"the gob frame defines or has more than {MAX_STEPS} values of no use here: send only the request's fields"
+    return Steps(MAX_STEPS, FrameError, words)
 
 
 def read_uint(body: bytes, pos: int) -> tuple[int, int]:
@@ -91,11 +102,12 @@ class Definition:
 class _Reader:
     """A position in one message, for the small fixed structs that definitions are made of."""
 
-    __slots__ = ("body", "pos")
+    __slots__ = ("_steps", "body", "pos")
 
-    def __init__(self, body: bytes, pos: int) -> None:
+    def __init__(self, body: bytes, pos: int, steps: Steps) -> None:
         self.body = body
         self.pos = pos
+        self._steps = steps
 
     def next_field(self, number: int, count: int) -> int:
         """The number of the next field present after `number`, or -1 at the struct's end."""
@@ -163,6 +175,7 @@ class _Reader:
         left = len(self.body) - self.pos
         if count > left:
             raise FrameError(f"a gob type definition claims {count} fields in {left} bytes")
+        self._steps.take(count)
         fields = []
         for _ in range(count):
             if self.pos >= len(self.body):
@@ -171,9 +184,10 @@ class _Reader:
         return fields
 
 
-def read_definition(body: bytes, pos: int) -> tuple[Definition, int]:
+def read_definition(body: bytes, pos: int, steps: Steps) -> tuple[Definition, int]:
     """The definition at `pos` (after its number) and the position after it."""
-    reader, result, at = _Reader(body, pos), Definition(), -1
+    steps.take()
+    reader, result, at = _Reader(body, pos, steps), Definition(), -1
     while (at := reader.next_field(at, 7)) >= 0:
         if at == 0:
             result.array = reader.array()
@@ -271,16 +285,18 @@ class Message:
     needs inside an interface ends the message, and the value goes on in the next.
     """
 
-    __slots__ = ("_data", "_end", "body", "start")
+    __slots__ = ("_data", "_end", "body", "start", "steps")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._end = 0
         self.start = 0
         self.body = b""
+        self.steps = frame_steps()
 
     def advance(self) -> None:
         """Moves on to the next message: `body` is its content, `start` where it starts in the data."""
+        self.steps.take()
         self.start = self._end
         self.body, self._end = read_bytes(self._data, self.start)
         if not self.body:
@@ -294,10 +310,9 @@ def skip_value(message: Message, pos: int, skip: Skip) -> int:
     around: list[tuple[Skip, int]] = []
     current: Skip | None = skip
     while current is not None:
+        message.steps.take()
         if current.form <= _SKIP_INTERFACE:
             pos = _skip_simple(message, pos, current.form)
-        elif len(around) >= MAX_NESTING:
-            raise FrameError(f"the gob frame nests values more than {MAX_NESTING} deep")
         elif current.form == _SKIP_STRUCT:
             around.append((current, -1))
         else:
@@ -364,6 +379,6 @@ def _skip_interface(message: Message, pos: int) -> int:
         type_id, pos = read_type_id(message.body, pos)
         if type_id >= 0:
             return read_bytes(message.body, pos)[1]
-        _, pos = read_definition(message.body, pos)
+        _, pos = read_definition(message.body, pos, message.steps)
         if pos < len(message.body):
             _, pos = read_uint(message.body, pos)

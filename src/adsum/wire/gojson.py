@@ -28,6 +28,9 @@ class _Pairs(list[tuple[str, object]]):
     __slots__ = ()
 
 
+MAX_VALUES = 1_024
+"""Of a JSON text: each becomes an object here. Go has no such limit; clients send up to a dozen."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
@@ -45,8 +48,11 @@ def read_members(data: bytes) -> Iterator[tuple[str, object]]:
     """The members of the JSON object `data`: (key in lower case, value), in order; none for `null`.
 
     Bytes that are not UTF-8 count as U+FFFD. Raises `DataError` if `data` is not
-    one JSON text or is another kind of value.
+    one JSON text, is another kind of value, or has more than `MAX_VALUES`.
     """
+    # Each value but the first comes after one of these; those in texts are counted too, as there are few.
+    if sum(map(data.count, b",[{")) > MAX_VALUES:
+        raise DataError(f"the JSON text has more than {MAX_VALUES} values (commas and opening brackets)")
     try:
         value = _DECODER.decode(to_text(data))
     except RecursionError:

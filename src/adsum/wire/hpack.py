@@ -35,6 +35,9 @@ ENTRY_BYTES = 32
 
 MAX_INTEGER_BYTES = 5
 
+MAX_RESIZES = 2
+"""Of the table before a block: the smallest size meanwhile, and the last (section 4.2)."""
+
 _STATIC_TEXT = """
 :authority
 :method GET
@@ -154,6 +157,7 @@ class Decoder:
         self._table = _static_entries(tell).copy()
         self._table_bytes = 0
         self._table_limit = TABLE_BYTES
+        self._resizes = 0
 
     def decode(self, block: bytes) -> tuple[Shape | None, list[bytes]]:
         """A block's shape, and the values that are not in it; raises `HpackError`.
@@ -165,6 +169,7 @@ class Decoder:
         values: list[bytes] = []
         table, pos, end = self._table, 0, len(block)
         count, limit = 0, self._limit
+        self._resizes = 0
         try:
             while pos < end:
                 first = block[pos]
@@ -218,6 +223,9 @@ class Decoder:
 
     def _resize(self, block: bytes, pos: int) -> int:
         """Take a size of the table from before `pos`; the position after it."""
+        self._resizes += 1
+        if self._resizes > MAX_RESIZES:
+            raise HpackError("more table sizes than a block may begin with")
         size = block[pos - 1] & 0x1F
         if size == 0x1F:
             size, pos = _rest(block, pos, 0x1F)

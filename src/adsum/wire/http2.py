@@ -366,6 +366,7 @@ class ServerConnection(Generic[HeadT]):
             self.greeted, self._awaited = True, ANY
         # First, so that the peer knows whose windows what follows is sent by.
         self.sender.output.append(h2.frame(h2.SETTINGS, h2.ACK, 0))
+        self._patience.spend(len(payload) // h2.USUAL_SETTINGS_BYTES)
         self.sender.settle(h2.read_settings(payload))
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:

@@ -30,6 +30,9 @@ HAS_PRIORITY: Final = 0x20
 MAX_FRAME_BYTES: Final = 16_384
 """The protocol's default, which we keep: larger frames would save nothing that counts."""
 
+USUAL_SETTINGS_BYTES: Final = 96
+"""SETTINGS of so many settings as there are; longer ones count as several frames."""
+
 DEFAULT_WINDOW: Final = 65_535
 MAX_WINDOW: Final = 0x7FFF_FFFF
 MAX_STREAM_ID: Final = 0x7FFF_FFFF

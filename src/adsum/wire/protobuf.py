@@ -11,7 +11,7 @@ A change reaches many watchers, each with its own set of users: so an element of
 Tips is encoded once, and a Tips message is nothing but elements joined.
 
 Invariant: decoding takes any bytes and gives a value or `DataError`, in time
-linear in their length. A payload that does not decode is the fault of one
+linear in their length, and in a bounded number of fields. A payload that does not decode is the fault of one
 request, not of the connection: answer it with the error.
 """
 
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from adsum.domain.errors import DataError
 from adsum.domain.platforms import ids_of
+from adsum.wire.steps import Steps
 from adsum.wire.text import to_utf8
 
 _VARINT, _FIXED64, _COUNTED, _GROUP, _GROUP_END, _FIXED32 = range(6)
@@ -29,6 +30,17 @@ _MAX_TAG = 2**32 - 1
 _MAX_TAG_BYTES = 5
 _MAX_VARINT_BYTES = 10
 _MAX_GROUPS = 100
+
+MAX_USERS = 20_000
+"""In one request of a client to watch, or no longer to."""
+
+MAX_OTHERS = 256
+"""Fields of a message that nobody wants, those in groups included."""
+
+MAX_ENTRY_BYTES = 16_384
+"""Of one user in a call, with ID, connection ID and platforms."""
+
+_USUAL_ENTRY_BYTES = 96
 _SHORT = [bytes((value,)) for value in range(0x80)]
 
 
@@ -58,7 +70,7 @@ def decode_watch(data: bytes) -> WatchRequest:
     """A SubUserOnlineStatus; raises `DataError`."""
     subscribe: list[str] = []
     unsubscribe: list[str] = []
-    for number, wire_type, value in _fields(data):
+    for number, wire_type, value in _fields(data, MAX_USERS + MAX_OTHERS):
         if wire_type == _COUNTED and number == 1:
             subscribe.append(_text(value, "subscribeUserID"))
         elif wire_type == _COUNTED and number == 2:
@@ -83,7 +95,7 @@ def decode_background(data: bytes) -> BackgroundRequest:
         if flag is not None:
             return BackgroundRequest(_text(data[2:end], "userID"), flag)
     user_id, background = "", False
-    for number, wire_type, value in _fields(data):
+    for number, wire_type, value in _fields(data, MAX_OTHERS):
         if wire_type == _COUNTED and number == 1:
             user_id = _text(value, "userID")
         elif wire_type == _VARINT and number == 2:
@@ -132,7 +144,7 @@ def decode_tips(data: bytes) -> list[UserStatus]:
     """A SubUserOnlineStatusTips, in the order sent; raises `DataError`."""
     return [
         _decode_elem(value)
-        for number, wire_type, value in _fields(data)
+        for number, wire_type, value in _fields(data, len(data))
         if wire_type == _COUNTED and number == 1 and isinstance(value, bytes)
     ]
 
@@ -140,7 +152,7 @@ def decode_tips(data: bytes) -> list[UserStatus]:
 def _decode_elem(data: bytes) -> UserStatus:
     user_id = ""
     platform_ids: list[int] = []
-    for number, wire_type, value in _fields(data):
+    for number, wire_type, value in _fields(data, len(data)):
         if wire_type == _COUNTED and number == 1:
             user_id = _text(value, "userID")
         elif wire_type == _VARINT and number == 2 and isinstance(value, int):
@@ -170,30 +182,41 @@ def _text(value: int | bytes, name: str) -> str:
 
 
 def has_more_than(most: int, data: bytes, number: int) -> bool:
-    """Whether a message has a counted field, of a number below 16, more often than that; raises `DataError`.
+    """Whether a message has a counted field, of a number below 16, more often than that.
 
     For messages that must not be decoded before that is known: an element of two bytes becomes an object.
+    Raises `DataError` also for more than `MAX_OTHERS` other fields, or an element over `MAX_ENTRY_BYTES`,
+    if the message is larger than lists of users are.
     """
     if len(data) <= 2 * most:
         return False
     tag = number << 3 | _COUNTED
     # Each begins with its tag, which may be written in more bytes than it needs: nearly always that is all to ask.
-    if data.count(tag) + data.count(tag | 0x80) <= most:
+    tags = data.count(tag) + data.count(tag | 0x80)
+    if tags <= most and len(data) <= tags * _USUAL_ENTRY_BYTES:
         return False
     found = 0
-    for field, wire_type, _ in _fields(data):
+    for field, wire_type, value in _fields(data, MAX_OTHERS, uncounted=tag):
         if field == number and wire_type == _COUNTED:
             found += 1
+            if len(value) > MAX_ENTRY_BYTES:  # type: ignore[arg-type]  # a counted field is bytes
+                raise DataError(f"the protobuf payload has more than {MAX_ENTRY_BYTES} bytes for one user")
             if found > most:
                 return True
     return False
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """(field number, wire type, value) of the varint and counted fields; the others are stepped over."""
+def _fields(data: bytes, most: int, uncounted: int = 0) -> Iterator[tuple[int, int, int | bytes]]:
+    """(field number, wire type, value) of the varint and counted fields; the others are stepped over.
+
+    Raises `DataError` for more than `most` fields, but for those of an `uncounted` tag, which the caller bounds.
+    """
+    steps = Steps(most, DataError, f"the protobuf payload has more than {most} fields: send less in one request")
     pos = 0
     while pos < len(data):
         number, wire_type, pos = _read_tag(data, pos)
+        if number << 3 | wire_type != uncounted:
+            steps.take()
         if wire_type == _VARINT:
             value, pos = _read_varint(data, pos)
             yield number, wire_type, value
@@ -201,10 +224,10 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             content, pos = _read_counted(data, pos)
             yield number, wire_type, content
         else:
-            pos = _skip(data, pos, number, wire_type)
+            pos = _skip(data, pos, number, wire_type, steps)
 
 
-def _skip(data: bytes, pos: int, number: int, wire_type: int) -> int:
+def _skip(data: bytes, pos: int, number: int, wire_type: int, steps: Steps) -> int:
     """The position after a value nobody wants, whose tag is already read; a group ends with its own number."""
     groups: list[int] = []
     while True:
@@ -219,6 +242,7 @@ def _skip(data: bytes, pos: int, number: int, wire_type: int) -> int:
             pos = _skip_scalar(data, pos, wire_type)
         if not groups:
             return pos
+        steps.take()
         number, wire_type, pos = _read_tag(data, pos)
 
 

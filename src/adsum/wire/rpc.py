@@ -18,6 +18,12 @@ from adsum.wire.http2_headers import Block
 PREFIX_BYTES: Final = 5
 """Before each message: whether it is compressed, and its length in 4 bytes."""
 
+FREE_BYTES: Final = 65_536
+"""What any compressed request may become."""
+
+MAX_RATIO: Final = 50
+"""How many times its own size a larger one may become. A list of users becomes 5 to 15; zeros 1,000."""
+
 MAX_MESSAGE_BYTES = 4_096
 """Of a status message as it is sent, and of its details, so that both fit a header a client takes (often 16 KiB)."""
 
@@ -159,11 +165,14 @@ def read_message(data: bytes, limit: int, *, gzip: bool) -> bytes:
         raise RpcRefused(StatusCode.INTERNAL, "the request is not one whole message")
     if data[0] != 1 or not gzip:
         raise RpcRefused(StatusCode.INTERNAL, "the request is compressed, but not as its header says")
+    most = min(limit, max(FREE_BYTES, MAX_RATIO * len(data)))
     try:
-        return decompress(data[PREFIX_BYTES:], limit)
+        return decompress(data[PREFIX_BYTES:], most)
     except FrameError as error:
-        code = StatusCode.RESOURCE_EXHAUSTED if error.close_code == MESSAGE_TOO_BIG else StatusCode.INTERNAL
-        raise RpcRefused(code, error.detail) from None
+        if error.close_code != MESSAGE_TOO_BIG:
+            raise RpcRefused(StatusCode.INTERNAL, error.detail) from None
+        detail = f"the request becomes more than {MAX_RATIO} times as long once decompressed: send it uncompressed"
+        raise RpcRefused(StatusCode.RESOURCE_EXHAUSTED, detail if most < limit else error.detail) from None
 
 
 def write_message(message: bytes) -> bytes:

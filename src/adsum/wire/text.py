@@ -6,10 +6,7 @@ becomes one U+FFFD. (Python's own `errors="replace"` writes one per maximal
 subpart instead, so two servers would disagree on the same user ID.)
 """
 
-import re
-
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def to_text(raw: bytes) -> str:
@@ -17,12 +14,16 @@ def to_text(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return _SURROGATE.sub(REPLACEMENT, raw.decode("utf-8", "surrogateescape"))
+        return _replace_surrogates(raw.decode("utf-8", "surrogateescape"))
 
 
 def scrub(text: str) -> str:
     """`text` with each lone surrogate, which UTF-8 cannot carry, replaced by U+FFFD."""
-    return _SURROGATE.sub(REPLACEMENT, text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _replace_surrogates(text)
+    return text
 
 
 def to_utf8(text: str) -> bytes:
@@ -31,3 +32,10 @@ def to_utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return scrub(text).encode()
+
+
+def _replace_surrogates(text: str) -> str:
+    """In a few steps for any number of them: encoding makes each a `?`, once there are no others."""
+    hidden = text.replace("\0", "\0a").replace("?", "\0b")
+    shown = hidden.encode("utf-8", "replace").decode().replace("?", REPLACEMENT)
+    return shown.replace("\0b", "?").replace("\0a", "\0")

@@ -17,6 +17,9 @@ from adsum.domain.errors import ConnectionArgumentError
 MAX_HEAD_BYTES: Final = 16_384
 """Of a request with its headers, or an answer's; a token may have 8,192 bytes, and grows by a third when packed."""
 
+MAX_HEADERS: Final = 100
+"""Of a request. Browsers behind proxies send twenty or thirty."""
+
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 _GET: Final = b"GET "
@@ -178,6 +181,9 @@ def content_length(head: bytes) -> int | None:
 
 def _parse_headers(fields: bytes) -> dict[bytes, bytes]:
     """Values by names in lower case; of a name that comes again, all values with commas between (RFC 9110)."""
+    if fields.count(b"\r\n") >= MAX_HEADERS:
+        detail = f"the request has more than {MAX_HEADERS} headers"
+        raise UpgradeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
     if not _FIELDS.fullmatch(fields):
         raise UpgradeError(HTTPStatus.BAD_REQUEST, "a header is malformed or has a control character in it")
     headers: dict[bytes, bytes] = {}
@@ -191,7 +197,7 @@ def _parse_headers(fields: bytes) -> dict[bytes, bytes]:
 def _has_word(headers: Mapping[bytes, bytes], name: bytes, word: bytes) -> bool:
     """Whether a word, in any case, is a member of the list in a header."""
     value = headers.get(name, b"").lower()
-    return value == word or word in (member.strip(b" \t") for member in value.split(b","))
+    return value == word or re.search(rb"(?:\A|,)[ \t]*%b[ \t]*(?:,|\Z)" % word, value) is not None
 
 
 def _accept_value(key: bytes) -> bytes:

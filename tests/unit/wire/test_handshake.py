@@ -105,7 +105,7 @@ class TestPlainForm:
         assert parse(f"{PLAIN}&sdkVersion=%ff").sdk_version == "\ufffd"
 
     def test_too_many_parameters_are_refused(self) -> None:
-        assert "parameters" in refused(PLAIN + "&a=1" * 10_000)
+        assert "parameters" in refused(PLAIN + "&a=1" * 100)
 
     @pytest.mark.parametrize("case", vectors.own()["queries"], ids=lambda case: case["raw"])
     def test_queries_are_split_as_go_splits_them(self, case: dict[str, Any]) -> None:

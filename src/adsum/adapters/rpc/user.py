@@ -44,6 +44,9 @@ CANCEL = 2
 OPERATION_ID_KEY = b"operationid"
 TOKEN_KEY = b"token"
 
+PLAIN_REQUEST_BYTES = 16_384
+"""Of a request without a list: a user ID, a connection ID and a few numbers."""
+
 RequestT = TypeVar("RequestT", bound=Message)
 
 _log = logging.getLogger(__name__)
@@ -101,7 +104,7 @@ class UserService:
         prompt: bool = False,
     ) -> tuple[str, Method]:
         endpoint = _Endpoint(self, request_type, work)
-        return f"/{SERVICE_NAME}/{endpoint.name}", Unary(endpoint.answer, prompt, endpoint.admit)
+        return f"/{SERVICE_NAME}/{endpoint.name}", Unary(endpoint.answer, prompt, endpoint.admit, endpoint.max_bytes)
 
     def check_users(self, body: bytes, number: int) -> None:
         """Raise `ArgumentError` for more users than a call may have, before each becomes an object."""
@@ -178,6 +181,7 @@ class _Endpoint:
         self._request_type: type[Message] = request_type
         self._work: Callable[[Any], Coroutine[Any, Any, bytes]] = work
         self._of_users: int | None = next((field.number for field in fields if field.is_repeated), None)
+        self.max_bytes = PLAIN_REQUEST_BYTES if self._of_users is None else None
 
     def admit(self, metadata: Metadata) -> None:
         started = perf_counter()
