@@ -54,6 +54,11 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def caution(self) -> str:
+        """What is unwise about how the store is set up, for the operator; empty if nothing is."""
+        ...
+
     async def open(self) -> None:
         """Make ready for use, once, before anything else.
 

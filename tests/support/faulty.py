@@ -105,6 +105,10 @@ class FaultyStore:
     def feed_session(self) -> int:
         return self.session
 
+    @property
+    def caution(self) -> str:
+        return self._store.caution
+
     async def open(self) -> None:
         await self._call("open", self._store.open)
 

@@ -38,6 +38,11 @@ class MemoryStore:
         """Always the same: nothing is in between."""
         return 1
 
+    @property
+    def caution(self) -> str:
+        """There is nothing to set up."""
+        return ""
+
     async def open(self) -> None:
         """Nothing to do: it is empty and ready."""
 

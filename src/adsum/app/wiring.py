@@ -121,7 +121,7 @@ def checks(node: Node) -> dict[str, Check]:
     doing = "draining" if node.gateway.draining else "about to stop" if node.leaving else ""
     found = {
         "gateway": Check(not doing, doing or "accepting connections"),
-        "store": Check(not keeper.trouble, keeper.trouble or "answers"),
+        "store": Check(not keeper.trouble, keeper.trouble or "; ".join(filter(None, ("answers", node.store.caution)))),
         "lease": Check(keeper.held, "held" if keeper.held else "not renewed in time"),
         "feed": _feed_check(node),
     }

@@ -32,6 +32,9 @@ CHANNEL = 2
 PROBE = "return 1"
 """A script that does nothing."""
 
+SAFE_POLICY = b"noeviction"
+"""The `maxmemory-policy` of a server that forgets nothing by itself."""
+
 Past = tuple[bytes, ...]
 """What tells one server, and one history of its data, from another."""
 
@@ -48,6 +51,8 @@ class FeedReader:
         self._task: asyncio.Task[None] | None = None
         self._sessions = 0
         self._subscribed = False
+        self.caution = ""
+        """That a server may forget users, by its own word; empty if none may."""
         self.on_one_server = False
         """Whether a server has all partitions, and takes scripts for several of them."""
 
@@ -105,12 +110,15 @@ class FeedReader:
             by_server.setdefault(places[partition], []).append(channel)
         links: list[Link] = []
         pasts: dict[int, Past] = {}
+        policies: set[str] = set()
         may_share = False
         try:
             for server, channels in by_server.items():
                 link = await server.listen(self._heard)
                 links.append(link)
-                past = await _past_of(link)
+                told = await _info_of(link)
+                past = told[b"run_id"], told[b"master_replid"]
+                policies.add(told.get(b"maxmemory_policy", SAFE_POLICY).decode())
                 # Only now: a connection that has subscribed takes no other commands.
                 may_share = len(by_server) == 1 and await self._takes_all(link)
                 # One at a time: on a cluster, the channels of one command must share a slot.
@@ -120,6 +128,7 @@ class FeedReader:
             await _close(links)
             raise
         self._compare(pasts)
+        self._warn(policies - {SAFE_POLICY.decode()})
         self.on_one_server = may_share
         self._sessions += 1
         self._subscribed = True
@@ -137,6 +146,17 @@ class FeedReader:
         if before and before != pasts:
             log.warning("the store may have forgotten writes: all is written again")
             each("hearing that the feed was interrupted", self._followers, lambda follower: follower[1]())
+
+    def _warn(self, policies: set[str]) -> None:
+        """Say so, once, if servers may evict keys."""
+        before, self.caution = self.caution, ""
+        if policies:
+            names = ", ".join(sorted(policies))
+            self.caution = (
+                f"maxmemory-policy is {names}: users may be forgotten for lack of memory; set it to noeviction"
+            )
+        if self.caution and self.caution != before:
+            log.warning("the store's %s", self.caution)
 
     async def _watch(self, links: list[Link]) -> str:
         """Wait until one connection is lost; the reason."""
@@ -164,11 +184,13 @@ class FeedReader:
         each("taking over an entry of the feed", self._followers, lambda follower: follower[0](entry))
 
 
-async def _past_of(link: Link) -> Past:
-    """The process, and the data's history: a new one begins when a replica takes over or copies another's data."""
-    (text,) = await link.must(("INFO", "server", "replication"))
-    fields = dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
-    return fields[b"run_id"], fields[b"master_replid"]
+async def _info_of(link: Link) -> dict[bytes, bytes]:
+    """What a server tells of itself: its `maxmemory_policy`, and its past.
+
+    That is the process, and the data's history: a new one begins when a replica takes over or copies another's data.
+    """
+    (text,) = await link.must(("INFO", "server", "replication", "memory"))
+    return dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
 
 
 async def _close(links: list[Link]) -> None:

@@ -139,6 +139,11 @@ class RedisStore:
         """Which subscription to the servers' channels this is; 0 while one is lost."""
         return self._feed.session
 
+    @property
+    def caution(self) -> str:
+        """That a server may evict, as it said when the feed was subscribed to."""
+        return self._feed.caution
+
     async def open(self) -> None:
         """Check that the store has our layout and number of partitions, or is new; listen to its feed."""
         *_, found = await self._trips.run([*self._marks(), Call(0, "HMGET", MARKS, STATE)])

@@ -45,6 +45,16 @@ async def test_another_layout_is_refused(open_store: OpenStore) -> None:
             await open_store(redis.url)
 
 
+async def test_a_server_that_may_evict_is_a_warning(open_store: OpenStore, caplog: pytest.LogCaptureFixture) -> None:
+    """It would forget users who are connected; the store works with it all the same."""
+    async with redis_server() as redis:
+        assert (await open_store(redis.url)).caution == ""
+    async with redis_server("--maxmemory-policy", "allkeys-lru") as redis:
+        store = await open_store(redis.url)
+        assert store.caution.startswith("maxmemory-policy is allkeys-lru")
+        assert any("set it to noeviction" in record.getMessage() for record in caplog.records)
+
+
 async def test_a_dead_store_is_told_at_once(open_store: OpenStore) -> None:
     """By its address and the reason, without the password."""
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:1: connection refused") as failure:
