@@ -46,6 +46,8 @@ Made = Callable[["Connection", asyncio.Transport], None]
 class Connection(asyncio.Protocol):
     """A connection and its calls. `lost` is called when it has ended.
 
+    `ticks`: for how many seconds nothing has come of what it waits for: the greeting, a call, an end.
+
     A client that ends its side has left: calls it has under way are cancelled.
 
     It is a `Reader` in the line of turns, for as long as it takes: a backend may have all its
@@ -72,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._discarded = 0
         self._of_calls = 0
         self._written = self._unwritten = self._taken = 0
-        self._ticks = 0
+        self.ticks = 0
         self._last_id = 0
 
     # asyncio calls these
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
         self._weigh()
         taken = self._written - self._unwritten
         if taken != self._taken:
-            self._ticks, self._taken = 0, taken
+            self.ticks, self._taken = 0, taken
         elif self._unwritten:
             self._count_ticks(UNTAKEN_TICKS)
         elif self._lingering:
@@ -192,16 +194,21 @@ class Connection(asyncio.Protocol):
         elif not self._http.greeted:
             self._count_ticks(GREETING_TICKS)
         elif self._sender.streams or self._http.last_id != self._last_id:
-            self._ticks, self._last_id = 0, self._http.last_id
+            self.ticks, self._last_id = 0, self._http.last_id
         else:
-            self._ticks += 1
-            if self._ticks > IDLE_TICKS:
+            self.ticks += 1
+            if self.ticks > IDLE_TICKS:
                 self.leave()
 
     def _count_ticks(self, most: int) -> None:
-        self._ticks += 1
-        if self._ticks > most and self._transport is not None:
+        self.ticks += 1
+        if self.ticks > most and self._transport is not None:
             self._transport.abort()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is lost with it: no call is under way, and none of an answer has still to go."""
+        return not (self._sender.streams or self._unwritten or self._leaving or self._lingering)
 
     def leave(self) -> None:
         """Take no more calls, and end when those under way have."""
@@ -263,7 +270,7 @@ class Connection(asyncio.Protocol):
         """End our side, and wait a little for the client to end its own."""
         if not self._lingering:
             self._lingering = True
-            self._ticks = 0
+            self.ticks = 0
             end_sending(transport)
 
     def _discard(self, size: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from functools import partial
+from itertools import islice
 
 from adsum.adapters.listener import files_are_short, most_files, serve
 from adsum.adapters.rpc import reflection
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 SHARE_OF_FILES = 4
 """One file descriptor in so many may be a connection's: the rest is for WebSockets."""
+
+LEAVING_SHARE = 8
+"""Of those that gave their place away, one for so many connections may take its time to hang up."""
 
 BACKLOG = 128
 """Connections the system holds until they are accepted."""
@@ -34,9 +38,12 @@ class RpcServer:
         self._desk = Desk(methods, limits or RpcLimits(), partial(service.meter.closing, "flood"))
         self._turns = turns or Turns()
         self._servers: list[asyncio.Server] = []
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, str] = {}
+        self._peers: dict[str, dict[Connection, None]] = {}
+        self._displaced: dict[Connection, None] = {}
         self._max_connections = 0.0
         self._turned_away = 0
+        self._gave_way = 0
         self._stopping = False
         self._gone = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
@@ -91,16 +98,52 @@ class RpcServer:
         return Connection(self._desk, self._turns, self._made, self._lost)
 
     def _made(self, connection: Connection, transport: asyncio.Transport) -> None:
-        self._connections.add(connection)
+        peer = _address(transport)
+        self._connections[connection] = peer
+        self._peers.setdefault(peer, {})[connection] = None
         self._desk.keepers.add(connection)
-        if len(self._connections) > self._max_connections or files_are_short(transport):
+        full = len(self._connections) - len(self._displaced) > self._max_connections
+        if files_are_short(transport) or (full and not self._make_room(connection)):
             self._turned_away += 1
             transport.abort()
         elif self._stopping:
             connection.leave()
 
+    def _make_room(self, newcomer: Connection) -> bool:
+        """Have the connection that is idle longest give its place to a new one; whether there is such.
+
+        It is one of the address with most connections that has an idle one, and none of an
+        address with fewer than the newcomer's: who has many takes nothing from who has few.
+        """
+        least = len(self._peers[self._connections[newcomer]])
+        for crowd in sorted((one for one in self._peers.values() if len(one) >= least), key=len, reverse=True):
+            # Of those idle as long the first: the older one.
+            found = max((one for one in crowd if one.idle and one is not newcomer), key=_idle_ticks, default=None)
+            if found is not None:
+                self._displace(found)
+                return True
+        return False
+
+    def _displace(self, connection: Connection) -> None:
+        self._gave_way += 1
+        self._leave_peer(connection)
+        self._displaced[connection] = None
+        connection.leave()
+        over = len(self._displaced) - int(self._max_connections // LEAVING_SHARE)
+        for one in tuple(islice(self._displaced, max(0, over))):
+            one.abort()
+
+    def _leave_peer(self, connection: Connection) -> None:
+        peer = self._connections[connection]
+        crowd = self._peers.get(peer, {})
+        crowd.pop(connection, None)
+        if not crowd:
+            self._peers.pop(peer, None)
+
     def _lost(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._leave_peer(connection)
+        del self._connections[connection]
+        self._displaced.pop(connection, None)
         self._desk.keepers.discard(connection)
         if not self._connections:
             self._gone.set()
@@ -110,4 +153,17 @@ class RpcServer:
         if self._turned_away:
             log.warning("turned %d gRPC clients away: there are too many connections, or files", self._turned_away)
             self._turned_away = 0
+        if self._gave_way:
+            log.warning("ended %d idle gRPC connections: others needed their place", self._gave_way)
+            self._gave_way = 0
         self._ticking = asyncio.get_running_loop().call_later(1, self._tick)
+
+
+def _address(transport: asyncio.Transport) -> str:
+    """Where a client is; none if it has gone already."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if name else ""
+
+
+def _idle_ticks(connection: Connection) -> int:
+    return connection.ticks

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import socket
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
@@ -673,21 +674,61 @@ async def test_a_health_check_is_small(port: int) -> None:
     raw.writer.close()
 
 
-async def test_a_connection_too_many_is_turned_away(
-    presence: Presence, meter: Meter, caplog: pytest.LogCaptureFixture
+async def test_a_connection_too_many_is_turned_away_if_all_others_have_calls(
+    presence: Presence, meter: Meter, caplog: pytest.LogCaptureFixture, waiting: Waiting
 ) -> None:
     server = RpcServer(UserService(presence, meter), RpcLimits(max_connections=1))
     port = await server.start("127.0.0.1:0")
     first = await Raw.connect(port)
-    await first.next(h2.SETTINGS)
+    await first.call("getUserStatus", GET_ANN)
+    await waiting.begun.wait()
     second, writer = await asyncio.open_connection("127.0.0.1", port)
     with contextlib.suppress(ConnectionResetError):
         assert await second.read() == b""
     await until(lambda: "turned 1 gRPC clients away" in caplog.text)
-    await first.call("getUserStatus", GET_ANN)
-    assert b"\x0bgrpc-status\x010" in await status_of(first)
+    assert not waiting.cancelled.is_set()
     first.writer.close()
     writer.close()
+    await server.stop(0)
+
+
+async def test_silent_connections_give_way_to_new_ones(
+    presence: Presence, meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever fills the port with connections that ask nothing shuts nobody out; the oldest is told to go."""
+    server = RpcServer(UserService(presence, meter), RpcLimits(max_connections=10))
+    port = await server.start("127.0.0.1:0")
+    silent = [await Raw.connect(port) for _ in range(10)]
+    for one in silent:
+        await one.next(h2.SETTINGS)
+    late = [await Raw.connect(port) for _ in range(3)]
+    for one in late:
+        await one.call("getUserStatus", GET_ANN)
+        assert b"\x0bgrpc-status\x010" in await status_of(one)
+    assert (await silent[0].next(h2.GOAWAY)).code == h2.Code.NO_ERROR
+    for one in silent[:3]:
+        await one.closed()
+    await until(lambda: "ended 3 idle gRPC connections" in caplog.text)
+    assert "turned" not in caplog.text
+    for one in (*silent, *late):
+        one.writer.close()
+    await server.stop(0)
+
+
+async def test_who_has_many_connections_takes_no_place_from_who_has_few(presence: Presence, meter: Meter) -> None:
+    server = RpcServer(UserService(presence, meter), RpcLimits(max_connections=4))
+    port = await server.start("0.0.0.0:0")
+    other = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
+    few = Raw(*await asyncio.open_connection(sock=other))
+    few.writer.write(h2.PREFACE + h2.settings_frame([]))
+    await few.next(h2.SETTINGS)
+    many = [await Raw.connect(port) for _ in range(12)]
+    for one in many[-3:]:
+        await one.next(h2.SETTINGS)
+    await few.call("getUserStatus", GET_ANN)
+    assert b"\x0bgrpc-status\x010" in await status_of(few)
+    for one in (few, *many):
+        one.writer.close()
     await server.stop(0)
 
 
