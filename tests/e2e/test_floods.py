@@ -58,10 +58,7 @@ async def flooding(service: RunningService, kind: str, count: int) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-SERVED = [kind for kind in FLOODS if FLOODS[kind].port != GRPC or "gzip" not in kind]
-
-
-@pytest.mark.parametrize("kind", SERVED)
+@pytest.mark.parametrize("kind", FLOODS)
 async def test_others_are_served(service: RunningService, kind: str) -> None:
     """Calls, answers, pushes and probes go on while four clients flood; all of it within a generous time."""
     async with client(service, "watcher") as watcher, flooding(service, kind, 4):
