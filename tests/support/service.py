@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from adsum.adapters.tokens import JwtAuthenticator
@@ -47,15 +49,19 @@ class RunningService:
 
 
 @contextlib.asynccontextmanager
-async def running_service(*flags: str, sources: Path | None = None) -> AsyncIterator[RunningService]:
+async def running_service(
+    *flags: str, sources: Path | None = None, files: int | None = None
+) -> AsyncIterator[RunningService]:
     """A service with these flags besides free ports and the tests' secret, unless they name its file.
 
     `sources` is the folder it imports `adsum` from, if not the one from which this process does.
+    It may have so many `files` open, if that is given.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ADSUM_")}
     secret = () if any(flag.startswith("--secret-file") for flag in flags) else (f"--secret={SECRET}",)
     if sources is not None:
         environment["PYTHONPATH"] = str(sources)
+    limit = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, (files, files))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -66,6 +72,7 @@ async def running_service(*flags: str, sources: Path | None = None) -> AsyncIter
         *flags,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
+        preexec_fn=limit,
     )
     assert process.stderr is not None
     log: list[str] = []

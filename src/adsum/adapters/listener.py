@@ -11,8 +11,13 @@ from math import inf
 from typing import Any
 
 SPARE_FILES = 64
-"""File descriptors that connections leave to the rest of the process: the store, probes, a log."""
+"""File descriptors that connections leave to the rest of the process: the store, a log. A quarter, if there are few."""
 
+RPC_SHARE_OF_FILES = 4
+"""One file descriptor in so many may be a gRPC connection's."""
+
+HTTP_FILES = 16
+"""File descriptors for who asks the HTTP port; fewer, if there are few."""
 
 ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """What binding says of an address of a family that the system does not have: a host may stand for both."""
@@ -92,8 +97,34 @@ def end_sending(transport: asyncio.Transport) -> None:
 
 def files_are_short(transport: asyncio.BaseTransport) -> bool:
     """Whether a connection's descriptor is one of the last, which are not for connections."""
+    most = most_files()
+    return _number(transport) >= most - _spare(most)
+
+
+def files_are_out(transport: asyncio.BaseTransport) -> bool:
+    """Whether half of the last descriptors are taken too, so that there is no more time to tell a client."""
+    most = most_files()
+    return _number(transport) >= most - _spare(most) / 2
+
+
+def rpc_files(connections: int) -> int:
+    """How many descriptors gRPC may have, for no more than so many connections."""
+    return int(min(connections, most_files() / RPC_SHARE_OF_FILES))
+
+
+def websocket_files(rpc_connections: int) -> float:
+    """How many descriptors WebSockets may have beside at most so many gRPC connections."""
+    most = most_files()
+    return most - _spare(most) - rpc_files(rpc_connections) - min(HTTP_FILES, most / HTTP_FILES)
+
+
+def _number(transport: asyncio.BaseTransport) -> int:
     number: int = transport.get_extra_info("socket").fileno()
-    return number >= most_files() - SPARE_FILES
+    return number
+
+
+def _spare(most: float) -> float:
+    return min(SPARE_FILES, most / 4)
 
 
 def most_files() -> float:

@@ -83,6 +83,7 @@ def build(settings: Settings, secret: str) -> Parts:
     if settings.grpc_require_admin:
         gate = AdminGate(authenticator, frozenset(settings.admins), node.ledger.is_ended)
     request_bytes = max(RpcLimits().max_request_bytes, settings.max_users_per_call * BYTES_A_USER)
+    rpc_limits = RpcLimits(max_request_bytes=request_bytes)
 
     async def readiness() -> dict[str, Check]:
         return checks(node)
@@ -97,11 +98,15 @@ def build(settings: Settings, secret: str) -> Parts:
         ws=WsServer(
             node.gateway,
             platforms,
-            WsOptions(settings.handshake_timeout_ms, settings.max_message_bytes),
+            WsOptions(
+                settings.handshake_timeout_ms,
+                settings.max_message_bytes,
+                rpc_connections=rpc_limits.max_connections,
+            ),
             turns,
             lambda: all(checked().values()),
         ),
-        rpc=RpcServer(UserService(node.presence, meter, gate), RpcLimits(max_request_bytes=request_bytes), turns),
+        rpc=RpcServer(UserService(node.presence, meter, gate), rpc_limits, turns),
         readiness=readiness,
         metrics=metrics,
         http=HttpServer(readiness, metrics),

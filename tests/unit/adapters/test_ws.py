@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -368,6 +369,15 @@ def few_files(spare: int) -> Iterator[list[socket.socket]]:
             one.close()
 
 
+@contextlib.contextmanager
+def many_files(number: int) -> Iterator[None]:
+    """So many descriptors in use."""
+    with contextlib.ExitStack() as files:
+        for _ in range(number):
+            files.enter_context(open(os.devnull))  # noqa: PTH123 - a device
+        yield
+
+
 @LOOPS
 def test_clients_beyond_the_file_descriptors_are_turned_away_quietly(
     loop: Callable[[], asyncio.AbstractEventLoop], caplog: pytest.LogCaptureFixture
@@ -408,7 +418,8 @@ def test_the_last_file_descriptors_are_not_for_connections(loop: Callable[[], as
 
     async def knock(gateway: NotingGateway) -> None:
         server = WsServer(gateway, PLATFORMS, WsOptions())
-        with few_files(spare=SPARE_FILES // 2):
+        # With so many open that the last few are not fewer.
+        with many_files(4 * SPARE_FILES), few_files(spare=SPARE_FILES * 3 // 4):
             port = await server.start("127.0.0.1", 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(REQUEST)

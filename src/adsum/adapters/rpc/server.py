@@ -5,7 +5,7 @@ import logging
 from functools import partial
 from itertools import islice
 
-from adsum.adapters.listener import files_are_short, most_files, serve
+from adsum.adapters.listener import files_are_short, rpc_files, serve
 from adsum.adapters.rpc import reflection
 from adsum.adapters.rpc.connection import Connection
 from adsum.adapters.rpc.health import OVERALL, Health
@@ -15,9 +15,6 @@ from adsum.adapters.turns import Turns
 from adsum.service.each import each
 
 log = logging.getLogger(__name__)
-
-SHARE_OF_FILES = 4
-"""One file descriptor in so many may be a connection's: the rest is for WebSockets."""
 
 LEAVING_SHARE = 8
 """Of those that gave their place away, one for so many connections may take its time to hang up."""
@@ -41,7 +38,7 @@ class RpcServer:
         self._connections: dict[Connection, str] = {}
         self._peers: dict[str, dict[Connection, None]] = {}
         self._displaced: dict[Connection, None] = {}
-        self._max_connections = 0.0
+        self._max_connections = 0
         self._turned_away = 0
         self._gave_way = 0
         self._stopping = False
@@ -54,7 +51,7 @@ class RpcServer:
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
         host, _, port = address.rpartition(":")
-        self._max_connections = min(self._desk.limits.max_connections, most_files() // SHARE_OF_FILES)
+        self._max_connections = rpc_files(self._desk.limits.max_connections)
         try:
             self._servers, taken = await serve(
                 self._connection, host.strip("[]"), int(port), shared=shared, backlog=BACKLOG
@@ -103,7 +100,7 @@ class RpcServer:
         self._peers.setdefault(peer, {})[connection] = None
         self._desk.keepers.add(connection)
         full = len(self._connections) - len(self._displaced) > self._max_connections
-        if files_are_short(transport) or (full and not self._make_room(connection)):
+        if (full or files_are_short(transport)) and not self._make_room(connection):
             self._turned_away += 1
             transport.abort()
         elif self._stopping:
@@ -129,7 +126,7 @@ class RpcServer:
         self._leave_peer(connection)
         self._displaced[connection] = None
         connection.leave()
-        over = len(self._displaced) - int(self._max_connections // LEAVING_SHARE)
+        over = len(self._displaced) - self._max_connections // LEAVING_SHARE
         for one in tuple(islice(self._displaced, max(0, over))):
             one.abort()
 

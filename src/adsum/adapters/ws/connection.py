@@ -90,15 +90,17 @@ class Port:
     """What the connections of one port share; each would keep references of its own.
 
     `outlast` takes over the transport of one that ends before all that was sent is taken.
+    `sockets` is how many there are, those included that are not open yet or no longer.
     """
 
-    __slots__ = ("budgets", "now", "outlast", "turns")
+    __slots__ = ("budgets", "now", "outlast", "sockets", "turns")
 
     def __init__(self, turns: Turns, budgets: Budgets, outlast: Callable[[asyncio.Transport], None]) -> None:
         self.turns = turns
         self.now = turns.now
         self.budgets = budgets
         self.outlast = outlast
+        self.sockets = 0
 
 
 class Connection:
@@ -161,6 +163,7 @@ class Connection:
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """It has ended."""
+        self._port.sockets -= 1
         self._talking = False
         self._frames = None
         self._host.closed(self._session)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
-from adsum.adapters.listener import end_sending, files_are_short
+from adsum.adapters.listener import end_sending, files_are_out, files_are_short, websocket_files
 from adsum.adapters.turns import Turns
 from adsum.adapters.ws.budgets import Budgets
 from adsum.adapters.ws.connection import Connection, Host, Port
@@ -47,6 +47,9 @@ If we hung up while it still sends, the system would take back what it has not r
 MAX_DISCARDED_BYTES = 1_048_576
 """Of what it still sends then; a client that sends more is dropped at once."""
 
+MAX_ROOM = 64
+"""Sockets that are left to those who are told that there is no room; an eighth, if there are few."""
+
 TICKS = 8
 """Turns of the wheel in a handshake's time, which may last one of them longer."""
 
@@ -63,6 +66,7 @@ class Guests:
         turns: Turns,
         share: Share,
         ready: Callable[[], bool],
+        rpc_connections: int,
     ) -> None:
         self._host = host
         self._ready = ready
@@ -73,6 +77,8 @@ class Guests:
         self._wheel: Wheel[Guest] = Wheel(self._tick_ms, 0)
         self._timer: asyncio.TimerHandle | None = None
         self._port = Port(turns, Budgets(share), self.outlast)
+        self._rpc_connections = rpc_connections
+        self._asking: dict[Guest, None] = {}
 
     def arrive(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
@@ -89,6 +95,24 @@ class Guests:
         """A guest is one no longer."""
         self._wheel.remove(guest, slot)
 
+    def accepted(self, guest: "Guest", transport: asyncio.Transport) -> None:
+        """There is a guest more; with all sockets taken, who has not asked for longest gives way."""
+        self._port.sockets += 1
+        self._asking[guest] = None
+        if self._port.sockets > websocket_files(self._rpc_connections) or files_are_out(transport):
+            oldest = next(iter(self._asking))
+            del self._asking[oldest]
+            oldest.drop()
+
+    def asked(self, guest: "Guest") -> None:
+        """A guest's request is complete."""
+        self._asking.pop(guest, None)
+
+    def ended(self, guest: "Guest") -> None:
+        """A guest's socket is no more."""
+        self._port.sockets -= 1
+        self._asking.pop(guest, None)
+
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
         each("dropping a connection", self._wheel.turn(int(loop.time() * 1000)), Guest.drop)
@@ -98,7 +122,7 @@ class Guests:
         """Answer a handshake: with a connection, which is open then, or None for a refusal."""
         query = request.query
         try:
-            _check_files(transport)
+            self._check_files(transport)
             handshake = parse_handshake(query, {"compression": request.header(b"compression") or ""}, self._platforms)
             session = self._host.admit(handshake, request.header(b"origin"))
         except AdsumError as error:
@@ -128,16 +152,16 @@ class Guests:
         self._host.refused(error)
         transport.write(http_response(error.status, "text/plain; charset=utf-8", f"{error.detail}\n".encode()))
 
+    def _check_files(self, transport: asyncio.Transport) -> None:
+        most = websocket_files(self._rpc_connections)
+        if files_are_short(transport) or self._port.sockets > most - min(MAX_ROOM, most / 8):
+            raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
+
     def outlast(self, transport: asyncio.Transport) -> None:
         """A connection has ended, but not all that was sent is taken: drop it when its time is up."""
         guest = Guest(self, LINGER_MS)
         guest.dismissed(transport)
         transport.set_protocol(cast("asyncio.Protocol", guest))
-
-
-def _check_files(transport: asyncio.Transport) -> None:
-    if files_are_short(transport):
-        raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
 
 
 def _refusal(request: UpgradeRequest, body: bytes, *, as_frame: bool) -> bytes:
@@ -171,11 +195,13 @@ class Guest:
         """It was accepted."""
         self._transport = cast("asyncio.Transport", transport)
         self._slot = self._guests.expect(self, self._within_ms)
+        self._guests.accepted(self, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """It has ended."""
         self._transport = None
         self._guests.forget(self, self._slot)
+        self._guests.ended(self)
 
     def eof_received(self) -> None:
         """The client has ended its side: so does the transport then."""
@@ -199,6 +225,7 @@ class Guest:
             if found is None:
                 return
             head, rest = found
+            self._guests.asked(self)
             probe = parse_probe(head)
             if probe is not None:
                 self._guests.tell(probe, self._transport)
@@ -222,7 +249,8 @@ class Guest:
     def dismissed(self, transport: asyncio.Transport) -> None:
         """Only what was sent on it has still to go."""
         self._refused = True
-        self.connection_made(transport)
+        self._transport = transport
+        self._slot = self._guests.expect(self, self._within_ms)
 
     def drop(self) -> None:
         """The time is up."""
@@ -231,6 +259,7 @@ class Guest:
 
     def _linger(self, transport: asyncio.Transport) -> None:
         self._refused, self._received = True, b""
+        self._guests.asked(self)
         end_sending(transport)
         self._guests.forget(self, self._slot)
         self._slot = self._guests.expect(self, LINGER_MS)

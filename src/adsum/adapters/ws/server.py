@@ -19,13 +19,14 @@ from adsum.domain.platforms import PlatformRegistry
 class WsOptions:
     """`handshake_timeout_ms` until the request is complete; messages of at most `max_message_bytes`.
 
-    `share` is what each client may have of the loop.
+    `share` is what each client may have of the loop. `rpc_connections` are left room for.
     """
 
     handshake_timeout_ms: int = 10_000
     max_message_bytes: int = 51_200
     backlog: int = 4_096
     share: Share = field(default_factory=Share)
+    rpc_connections: int = 0
 
 
 class WsServer:
@@ -50,6 +51,7 @@ class WsServer:
             turns or Turns(),
             options.share,
             ready,
+            options.rpc_connections,
         )
         self._backlog = options.backlog
         self._servers: list[asyncio.Server] = []
