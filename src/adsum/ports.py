@@ -208,6 +208,10 @@ class Projection(Protocol):
         ...
 
 
+MAX_TIMED = 1_000_000
+"""Statuses set by calls that a store holds at a time, if it is not told otherwise."""
+
+
 class Meter(Protocol):
     """Counts what happens, for the operator. Cheap, and never raises."""
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from adsum.adapters.memory import MemoryStore
 from adsum.adapters.redis.store import RedisOptions, RedisStore
 from adsum.adapters.redis.url import parse_store_url
-from adsum.ports import Store
+from adsum.ports import MAX_TIMED, Store
 from tests.support.redis import RedisCluster, RedisServer, SharedCluster, redis_server
 from tests.support.world import ManualClock
 
@@ -19,7 +19,14 @@ HISTORY = 64
 class Engine(Protocol):
     """Makes empty stores of one kind. Each test has an engine of its own."""
 
-    async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
+    async def open(
+        self,
+        *,
+        partitions: int = 4,
+        timed_ttl_ms: int = TIMED_TTL_MS,
+        history: int = HISTORY,
+        max_timed: int = MAX_TIMED,
+    ) -> Store:
         """An empty store that keeps `history` entries a partition (an engine may keep up to twice as many)."""
         ...
 
@@ -39,8 +46,17 @@ class MemoryEngine:
         self._clock = ManualClock()
         self._stores: list[MemoryStore] = []
 
-    async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
-        store = MemoryStore(self._clock, partitions=partitions, timed_ttl_ms=timed_ttl_ms, history=history)
+    async def open(
+        self,
+        *,
+        partitions: int = 4,
+        timed_ttl_ms: int = TIMED_TTL_MS,
+        history: int = HISTORY,
+        max_timed: int = MAX_TIMED,
+    ) -> Store:
+        store = MemoryStore(
+            self._clock, partitions=partitions, timed_ttl_ms=timed_ttl_ms, history=history, max_timed=max_timed
+        )
         self._stores.append(store)
         return store
 
@@ -60,11 +76,19 @@ class RedisEngine:
         self._server: RedisServer | None = None
         self._stores: list[RedisStore] = []
 
-    async def open(self, *, partitions: int = 4, timed_ttl_ms: int = TIMED_TTL_MS, history: int = HISTORY) -> Store:
+    async def open(
+        self,
+        *,
+        partitions: int = 4,
+        timed_ttl_ms: int = TIMED_TTL_MS,
+        history: int = HISTORY,
+        max_timed: int = MAX_TIMED,
+    ) -> Store:
         options = RedisOptions(
             prefix=f"test-{len(self._stores)}",
             partitions=partitions,
             timed_ttl_ms=timed_ttl_ms,
+            max_timed=max_timed,
             history=history,
             timeout_ms=30_000,
         )

@@ -1,5 +1,10 @@
 """Platforms set by the API, which hold until a deadline."""
 
+import asyncio
+
+import pytest
+
+from adsum.domain.errors import TooManyStatuses
 from adsum.domain.presence import Cause, Change, TimedEdit
 from adsum.ports import Store
 from tests.contract.engine import LEASE_MS, TIMED_TTL_MS, Engine
@@ -153,3 +158,34 @@ async def test_many_edits_in_one_call(store: Store, feed: Follower) -> None:
     await store.write_timed("1", [TimedEdit(f"user-{i}", IOS, 0) for i in range(10_000)])
     assert (await store.census()).online == 10_000
     assert len(await feed.fold()) == 10_000
+
+
+async def test_statuses_set_by_calls_are_bounded(engine: Engine) -> None:
+    """With no room a new one is refused, and its edit does nothing; what is held can be renewed, and ended for room."""
+    store = await engine.open(partitions=1, max_timed=3)
+    await store.write_timed("1", [TimedEdit("u", IOS | WEB, 0), TimedEdit("v", IOS, 0)])
+    with pytest.raises(TooManyStatuses, match="max_timed_statuses"):
+        await store.write_timed("2", [TimedEdit("new", IOS, 0), TimedEdit("v", WEB | ANDROID, IOS)])
+    assert [await mask(store, user_id) for user_id in ("u", "v", "new")] == [IOS | WEB, IOS, 0]
+    with pytest.raises(TooManyStatuses):
+        await store.write_timed("3", [TimedEdit("new", IOS, 0), TimedEdit("u", IOS | WEB, 0), TimedEdit("v", WEB, IOS)])
+    assert [await mask(store, user_id) for user_id in ("u", "v", "new")] == [IOS | WEB, WEB, 0]
+    await store.write_timed("4", [TimedEdit("v", 0, WEB)])
+    await store.write_timed("5", [TimedEdit("new", IOS, 0)])
+    assert (await store.census()).by_platform == {1: 2, 5: 1}
+    await engine.pass_time(TIMED_TTL_MS)
+    await store.sweep("6")
+    await store.write_timed("7", [TimedEdit(user_id, IOS, 0) for user_id in "abc"])
+    assert (await store.census()).online == 3
+
+
+async def test_who_shares_a_trip_is_not_refused_for_another(engine: Engine) -> None:
+    store = await engine.open(partitions=1, max_timed=1)
+    await store.write_timed("1", [TimedEdit("u", IOS, 0)])
+    renewed, refused = await asyncio.gather(
+        store.write_timed("2", [TimedEdit("u", IOS, 0)]),
+        store.write_timed("3", [TimedEdit("new", IOS, 0)]),
+        return_exceptions=True,
+    )
+    assert renewed is None
+    assert isinstance(refused, TooManyStatuses)

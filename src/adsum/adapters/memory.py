@@ -8,22 +8,32 @@ from collections.abc import Callable, Mapping, Sequence
 from zlib import crc32
 
 from adsum.core.claims import RoleState
-from adsum.core.partition import BUCKETS, Partition, partition_of, split
+from adsum.core.partition import BUCKETS, Partition, part_of, partition_of, split
 from adsum.domain.claims import Bid, Claim
-from adsum.domain.errors import ArgumentError, LeaseLost
+from adsum.domain.errors import ArgumentError, LeaseLost, TooManyStatuses
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
-from adsum.ports import Clock, FeedListener, nothing
+from adsum.ports import MAX_TIMED, Clock, FeedListener, nothing
 from adsum.service.each import each
 
 
 class MemoryStore:
-    """A `Store` in memory. `history` changes a partition are kept for catch-up."""
+    """A `Store` in memory. `history` changes a partition are kept for catch-up.
+
+    Of `max_timed` statuses set by calls each partition holds its part.
+    """
 
     def __init__(
-        self, clock: Clock, *, partitions: int = 16, timed_ttl_ms: int = 1_800_000, history: int = 4_096
+        self,
+        clock: Clock,
+        *,
+        partitions: int = 16,
+        timed_ttl_ms: int = 1_800_000,
+        history: int = 4_096,
+        max_timed: int = MAX_TIMED,
     ) -> None:
         self._clock = clock
-        self._partitions = [Partition(i, partitions, timed_ttl_ms, history) for i in range(partitions)]
+        most = part_of(max_timed, partitions)
+        self._partitions = [Partition(i, partitions, timed_ttl_ms, history, most) for i in range(partitions)]
         self._leases: dict[str, int] = {}
         self._roles: dict[tuple[str, int], RoleState] = {}
         self._listeners: dict[object, FeedListener] = {}
@@ -80,13 +90,19 @@ class MemoryStore:
         return told_ms
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
-        """Apply each edit of deadline-bound platforms, in order."""
+        """Apply each edit of deadline-bound platforms, in order; raises `TooManyStatuses` if some found no room."""
         now_ms = self._clock.monotonic_ms()
         parts: dict[int, list[TimedEdit]] = {}
         for edit in edits:
             parts.setdefault(self._place(edit.user_id), []).append(edit)
+        refused = 0
         for index, part in parts.items():
-            self._tell(self._partitions[index].write_timed(op_id, part, now_ms))
+            partition = self._partitions[index]
+            refused -= partition.refused
+            self._tell(partition.write_timed(op_id, part, now_ms))
+            refused += partition.refused
+        if refused:
+            raise TooManyStatuses
 
     async def read(self, user_ids: Sequence[str]) -> list[Reading]:
         """The platforms of each user, in the order asked, offline users included."""

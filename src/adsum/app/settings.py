@@ -13,6 +13,7 @@ from adsum.app.values import Address, Kind
 from adsum.core.origins import Origins
 from adsum.domain.errors import ArgumentError
 from adsum.domain.platforms import parse_platforms
+from adsum.ports import MAX_TIMED
 
 T = TypeVar("T")
 
@@ -138,6 +139,14 @@ class Settings:
         _MS,
         1_800_000,
         "How long a status set by a call holds unless it is set again.",
+    )
+    max_timed_statuses: int = setting(
+        _NODE,
+        values.number(1, 1_000_000_000),
+        MAX_TIMED,
+        "Most statuses set by calls (a user on a platform) that the store holds at a time, all nodes' together; each "
+        "takes some 300 to 600 bytes. With more, new ones are refused (1601) and those held can still be renewed. Each "
+        "partition has its part of them, so a little less may be the limit.",
     )
     sweep_interval_ms: int = setting(
         _NODE, values.number(10, 600_000), 1_000, "How often ended leases and holds are looked for."

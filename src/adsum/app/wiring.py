@@ -174,12 +174,17 @@ def _projector(settings: Settings, store: Store, clock: Clock, meter: Meter) -> 
 def _store(settings: Settings, clock: Clock, meter: Meter) -> Store:
     if settings.store == "memory:":
         return MemoryStore(
-            clock, partitions=settings.partitions, timed_ttl_ms=settings.timed_ttl_ms, history=settings.feed_history
+            clock,
+            partitions=settings.partitions,
+            timed_ttl_ms=settings.timed_ttl_ms,
+            max_timed=settings.max_timed_statuses,
+            history=settings.feed_history,
         )
     options = RedisOptions(
         prefix=settings.store_prefix,
         partitions=settings.partitions,
         timed_ttl_ms=settings.timed_ttl_ms,
+        max_timed=settings.max_timed_statuses,
         lease_ttl_ms=settings.lease_ttl_ms,
         history=settings.feed_history,
         # Half, or the sweeps of a node alone would now and then come a moment too early.

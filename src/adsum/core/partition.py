@@ -40,6 +40,11 @@ def split(user_ids: Iterable[str], count: int) -> list[list[str]]:
     return parts
 
 
+def part_of(limit: int, count: int) -> int:
+    """What one of `count` partitions may have of a limit for all of them, which they share evenly; at least 1."""
+    return -(-limit // count)
+
+
 class Written(NamedTuple):
     """What a write of holds came to: its feed entry if there is one, and when new logins were told, by user."""
 
@@ -61,16 +66,19 @@ class _Record:
 class Partition:
     """Partition `index` of `count`. The caller gives time in milliseconds of one clock (`now_ms`).
 
-    Entries are kept for catch-up while they have no more than `history` changes in all.
+    Entries are kept for catch-up while they have no more than `history` changes in all. Of timed platforms
+    `max_timed` are held at a time; `refused` counts edits that would have held more.
     """
 
-    def __init__(self, index: int, count: int, timed_ttl_ms: int, history: int) -> None:
+    def __init__(self, index: int, count: int, timed_ttl_ms: int, history: int, max_timed: int = 1 << 40) -> None:
         self.index = index
+        self.refused = 0
         self.version = 0
         self.online = 0
         self.by_platform: dict[int, int] = {}
         self._count = count
         self._timed_ttl_ms = timed_ttl_ms
+        self._max_timed = max_timed
         self._buckets: list[dict[str, _Record]] = [{} for _ in range(BUCKETS)]
         self._history: deque[FeedEntry] = deque()
         self._most_kept = history
@@ -112,17 +120,26 @@ class Partition:
         return Written(self._publish(batch.op_id, changes, tuple(logins), tuple(ended)), told)
 
     def write_timed(self, op_id: str, edits: Iterable[TimedEdit], now_ms: int) -> FeedEntry | None:
-        """Apply edits in order: within one, platforms are let go before others are held."""
+        """Apply edits in order: within one, platforms are let go before others are held.
+
+        One that finds no room is refused whole.
+        """
         changes = _Changes()
         deadline = now_ms + self._timed_ttl_ms
         for edit in edits:
             record = self._open(edit.user_id)
+            timed = record.timed & ~edit.offline | edit.online
+            more = timed.bit_count() - record.timed.bit_count()
+            if more > 0 and len(self._deadlines) + more > self._max_timed:
+                self.refused += 1
+                self._settle(edit.user_id, record, edit.cause, changes)
+                continue
             for platform_id in ids_of(record.timed & edit.offline & ~edit.online):
                 del self._deadlines[edit.user_id, platform_id]
             for platform_id in ids_of(edit.online):
                 self._deadlines[edit.user_id, platform_id] = deadline
                 self._deadlines.move_to_end((edit.user_id, platform_id))
-            record.timed = record.timed & ~edit.offline | edit.online
+            record.timed = timed
             self._settle(edit.user_id, record, edit.cause, changes)
         return self._publish(op_id, changes)
 

@@ -126,6 +126,15 @@ class TooManyWatches(TooManyConnections):
     """The limit of watched users of this node, over all watchers, is reached."""
 
 
+class TooManyStatuses(TooManyConnections):
+    """The store holds as many statuses set by calls as it may; those that are there can be renewed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the limit of statuses set by calls is reached: set users offline, or raise max_timed_statuses"
+        )
+
+
 class ConnectionArgumentError(AdsumError):
     """The WebSocket handshake lacks a parameter or has a bad one."""
 

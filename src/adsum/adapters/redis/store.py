@@ -31,11 +31,11 @@ from adsum.adapters.redis.sweeps import Sweeps
 from adsum.adapters.redis.trips import Call, Lookup, Trips, as_ours
 from adsum.adapters.redis.url import StoreUrl
 from adsum.adapters.redis.writecalls import SharedCall, WriteCalls
-from adsum.adapters.redis.writes import Parts, SharedWrites
+from adsum.adapters.redis.writes import Failures, Parts, SharedWrites
 from adsum.domain.claims import Bid, Claim
-from adsum.domain.errors import ArgumentError, StoreError
+from adsum.domain.errors import AdsumError, ArgumentError, StoreError, TooManyStatuses
 from adsum.domain.presence import Census, FeedEntry, HoldBatch, HoldState, Page, Reading, TimedEdit
-from adsum.ports import FeedListener, nothing
+from adsum.ports import MAX_TIMED, FeedListener, nothing
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """`prefix` begins every key; `timed_ttl_ms` and `history` as for any store.
+    """`prefix` begins every key; `timed_ttl_ms`, `max_timed` and `history` as for any store.
 
     Of all sweeps of all nodes within `sweep_ms`, one looks for ended leases; holds whose lease is
     lost end in `lease_ttl_ms`, which gives their gateway time to write them anew. `timeout_ms` bounds
@@ -86,6 +86,7 @@ class RedisOptions:
     prefix: str = "adsum"
     partitions: int = 16
     timed_ttl_ms: int = 1_800_000
+    max_timed: int = MAX_TIMED
     lease_ttl_ms: int = 15_000
     history: int = 4_096
     sweep_ms: int = 0
@@ -123,6 +124,7 @@ class RedisStore:
             options.partitions,
             options.history,
             options.timed_ttl_ms,
+            options.max_timed,
             lambda: self._feed.on_one_server,
         )
         self._reads = SharedReads(self._read)
@@ -206,7 +208,7 @@ class RedisStore:
         }
 
     async def write_timed(self, op_id: str, edits: Sequence[TimedEdit]) -> None:
-        """Apply each edit of deadline-bound platforms, in order."""
+        """Apply each edit of deadline-bound platforms, in order; raises `TooManyStatuses` if some found no room."""
         await self._writes.write(op_id, edits)
 
     def read(self, user_ids: Sequence[str]) -> Coroutine[Any, Any, list[Reading]]:
@@ -321,9 +323,15 @@ class RedisStore:
         await self._lease_servers.close()
         await self._servers.close()
 
-    async def _write_timed(self, op_id: str, parts: Parts) -> dict[int, StoreError]:
+    async def _write_timed(self, op_id: str, parts: Parts) -> Failures:
         outcomes = await self._write(self._write_calls.timed(op_id, parts))
-        return {p: outcome for p, outcome in outcomes.items() if isinstance(outcome, StoreError)}
+        failures: dict[int | str, AdsumError] = {}
+        for p, outcome in outcomes.items():
+            if isinstance(outcome, StoreError):
+                failures[p] = outcome
+            elif isinstance(outcome, list):
+                failures |= {user_id.decode(): TooManyStatuses() for user_id in outcome}
+        return failures
 
     async def _write(self, calls: Sequence[SharedCall]) -> dict[int, Any]:
         """What each partition answered, or the `StoreError` with which writing to it failed."""

@@ -13,6 +13,7 @@ from typing import Any
 from adsum.adapters.redis.codec import pack, split_mask
 from adsum.adapters.redis.scripts import keys_of, script
 from adsum.adapters.redis.trips import Call
+from adsum.core.partition import part_of
 from adsum.domain.presence import Cause, HoldBatch, HoldState, TimedEdit
 
 USERS_A_CALL = 250
@@ -29,13 +30,20 @@ class WriteCalls:
     """Makes calls. `may_share` tells whether one server, and no cluster, has all partitions now."""
 
     def __init__(
-        self, prefix: str, partitions: int, history: int, timed_ttl_ms: int, may_share: Callable[[], bool]
+        self,
+        prefix: str,
+        partitions: int,
+        history: int,
+        timed_ttl_ms: int,
+        max_timed: int,
+        may_share: Callable[[], bool],
     ) -> None:
         self._keys = [keys_of(prefix, partition) for partition in range(partitions)]
         self._numbers = list(map(pack, range(partitions)))
         self._timed_keys = [keys[:TIMED_KEYS] for keys in self._keys]
         self._history = history
         self._timed_ttl_ms = timed_ttl_ms
+        self._max_timed = part_of(max_timed, partitions)
         self._may_share = may_share
 
     def holds(self, batch: HoldBatch, parts: Mapping[int, Sequence[HoldState]]) -> list[SharedCall]:
@@ -45,7 +53,7 @@ class WriteCalls:
 
     def timed(self, op_id: str, parts: Mapping[int, Mapping[str, TimedEdit]]) -> list[SharedCall]:
         """The calls for edits by partition and user."""
-        head = (pack(op_id), self._history, self._timed_ttl_ms)
+        head = (pack(op_id), self._history, self._timed_ttl_ms, self._max_timed)
         return [
             self._call("write_timed", self._timed_keys, head, share, parts, pack_edits) for share in self._shares(parts)
         ]

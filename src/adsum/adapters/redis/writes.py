@@ -12,14 +12,17 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from adsum.domain.errors import StoreError
+from adsum.domain.errors import AdsumError, StoreError
 from adsum.domain.presence import TimedEdit
 
 Parts = Mapping[int, Mapping[str, TimedEdit]]
 """By partition and user the edits."""
 
-Send = Callable[[str, Parts], Awaitable[Mapping[int, StoreError]]]
-"""Writes under an operation ID; the partitions where that failed."""
+Failures = Mapping[int | str, AdsumError]
+"""By partition why writing there failed, and by user why nothing was done for one."""
+
+Send = Callable[[str, Parts], Awaitable[Failures]]
+"""Writes under an operation ID; what failed."""
 
 MAX_TRIPS = 2
 """Under way at a time: while one is on its way the store works on the other, and of several servers
@@ -93,7 +96,7 @@ class _Gathering:
         self.op_id = op_id
         self.parts: dict[int, dict[str, TimedEdit]] = {}
         self.size = 0
-        self._callers: list[tuple[asyncio.Future[None], set[int]]] = []
+        self._callers: list[tuple[asyncio.Future[None], set[int], Sequence[TimedEdit]]] = []
 
     def add(self, edits: Sequence[TimedEdit], place: Callable[[str], int], done: "asyncio.Future[None]") -> None:
         parts, mine = self.parts, set()
@@ -107,23 +110,26 @@ class _Gathering:
             if earlier is not edit:
                 part[edit.user_id] = earlier.then(edit)
         self.size += len(edits)
-        self._callers.append((done, mine))
+        self._callers.append((done, mine, edits))
 
     def shares_users(self, other: "_Gathering") -> bool:
         parts = other.parts
         return any(not edits.keys().isdisjoint(parts.get(partition, ())) for partition, edits in self.parts.items())
 
-    def tell(self, failures: Mapping[int, StoreError]) -> None:
-        for done, partitions in self._callers:
+    def tell(self, failures: Failures) -> None:
+        for done, partitions, edits in self._callers:
             if done.done():
                 continue
-            failed = failures and [failures[partition] for partition in sorted(partitions & failures.keys())]
+            failed: list[AdsumError] = []
+            if failures:
+                failed += [failures[partition] for partition in sorted(partitions & failures.keys())]
+                failed += [failures[edit.user_id] for edit in edits if edit.user_id in failures]
             if failed:
                 done.set_exception(failed[0])
             else:
                 done.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        for done, _ in self._callers:
+        for done, _, _ in self._callers:
             if not done.done():
                 done.set_exception(error)

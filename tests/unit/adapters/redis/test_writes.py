@@ -1,12 +1,11 @@
 """Writes of several callers in one trip."""
 
 import asyncio
-from collections.abc import Mapping
 
 import pytest
 
 from adsum.adapters.redis import writes
-from adsum.adapters.redis.writes import MAX_TRIPS, Parts, SharedWrites
+from adsum.adapters.redis.writes import MAX_TRIPS, Failures, Parts, SharedWrites
 from adsum.domain.errors import StoreError
 from adsum.domain.presence import Cause, TimedEdit
 from tests.support.waiting import turns
@@ -21,10 +20,10 @@ class Trips:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[int, dict[str, TimedEdit]]]] = []
-        self.ends: list[asyncio.Future[Mapping[int, StoreError]]] = []
+        self.ends: list[asyncio.Future[Failures]] = []
         self.writes = SharedWrites(self._send, lambda user_id: int(user_id[-1]))
 
-    async def _send(self, op_id: str, parts: Parts) -> Mapping[int, StoreError]:
+    async def _send(self, op_id: str, parts: Parts) -> Failures:
         self.sent.append((op_id, {partition: dict(edits) for partition, edits in parts.items()}))
         self.ends.append(asyncio.get_running_loop().create_future())
         return await self.ends[-1]

@@ -1,10 +1,10 @@
 -- Holds platforms until a deadline, and lets others go: letting go comes first.
 -- KEYS  of each partition the first four
--- ARGV  1 operation ID (packed)  2 entries the feed keeps  3 ms a hold lasts
+-- ARGV  1 operation ID (packed)  2 entries the feed keeps  3 ms a hold lasts  4 deadlines a partition may have
 --       then for each partition, in the order of its keys: its number (packed), masks (of all users, or packed
 --         of each), user IDs (packed, each once), causes (packed, as the feed has them); masks are
 --         "<online low> <online high> <offline low> <offline high>"
--- Returns 1 for each partition, or what failed there.
+-- Returns for each partition 1, the users for whom there was no room and nothing was done, or what failed.
 
 -- What such masks do to such a record: the step, and what the user's deadlines that go and
 -- come begin with. Remembered, because most edits of a call are alike.
@@ -23,6 +23,8 @@ local function effect_of(record, masks)
   local low = bor(band(timed[1], bnot(off_low)), on_low)
   local high = bor(band(timed[2], bnot(off_high)), on_high)
   local effect = {step = step_to_hold(record, TIMED, low, high), gone = gone, set = set}
+  effect.more = #ids_of(low, high) - #ids_of(timed[1], timed[2])
+  effect.none = effect.more > 0 and step_to_hold(record, TIMED, timed[1], timed[2])
   known[masks] = effect
   return effect
 end
@@ -30,13 +32,17 @@ end
 -- As text: each number that is passed is written out anew.
 local deadline = string.format('%.0f', now_ms() + tonumber(ARGV[3]))
 
+local most = tonumber(ARGV[4])
+
 local taken, gone, set = {}, {}, {}
 return in_each_partition(DEADLINES, function(at, nth)
-  local first, taken, gone, set, deadline = 4 + 4 * nth, taken, gone, set, deadline
+  local first, taken, gone, set, deadline = 5 + 4 * nth, taken, gone, set, deadline
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
   local records, going, coming = records_of(at, users), 0, 0
   local effect, step, gone_first, set_first, more, its_record, its_masks
+  -- Asked for only where there will be more deadlines.
+  local has, refused
   for i = 1, #users do
     local user, record = users[i], records[i + 1]
     if each then masks = each[i] end
@@ -46,16 +52,28 @@ return in_each_partition(DEADLINES, function(at, nth)
       step, gone_first, set_first = effect.step, effect.gone[1], effect.set[1]
       more = #effect.gone > 1 or #effect.set > 1
     end
-    taken[i] = step
-    if gone_first then
+    local fits = true
+    if effect.none then
+      has = has or call('ZCARD', KEYS[at + DEADLINES])
+      fits = has + effect.more <= most
+    end
+    if fits then
+      taken[i] = step
+      if has then has = has + effect.more end
+    else
+      taken[i] = effect.none
+      refused = refused or {}
+      refused[#refused + 1] = user
+    end
+    if fits and gone_first then
       going = going + 1
       gone[going] = gone_first .. user
     end
-    if set_first then
+    if fits and set_first then
       set[coming + 1], set[coming + 2] = deadline, set_first .. user
       coming = coming + 2
     end
-    if more then
+    if fits and more then
       for j = 2, #effect.gone do
         going = going + 1
         gone[going] = effect.gone[j] .. user
@@ -69,5 +87,5 @@ return in_each_partition(DEADLINES, function(at, nth)
   call_all('ZREM', KEYS[at + DEADLINES], gone, going)
   call_all('ZADD', KEYS[at + DEADLINES], set, coming)
   write(at, ARGV[first], users, records, ARGV[first + 2], ARGV[first + 3], taken, ARGV[1], ARGV[2])
-  return 1
+  return refused or 1
 end)
