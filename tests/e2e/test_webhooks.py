@@ -76,7 +76,16 @@ async def test_what_a_webhook_says(service: RunningService, hooks: Receiver) -> 
         assert event.headers["Content-Type"].startswith("application/json")
         assert (event.body["platformID"], event.body["platform"], event.body["userID"]) == (WEB, "Web", "says")
         assert event.body["seq"] >= started_ms - 1000
-    common = {"callbackCommand", "operationID", "platformID", "platform", "userID", "seq"}
+    common = {
+        "callbackCommand",
+        "operationID",
+        "platformID",
+        "platform",
+        "userID",
+        "seq",
+        "status",
+        "onlinePlatformIDs",
+    }
     assert set(online.body) == common | {"isAppBackground", "connID"}
     assert set(offline.body) == common | {"connID"}
     assert online.body["isAppBackground"] is True

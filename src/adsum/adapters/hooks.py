@@ -4,6 +4,8 @@ The receiver answers as OpenIM's do: `{actionCode,errCode,errMsg,errDlt,nextCode
 zeros meaning fine.
 """
 
+import logging
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -16,8 +18,10 @@ from adsum.ports import Hook
 MAX_ANSWER_BYTES: Final = 65_536
 """No more of an answer is read. OpenIM's has under 100 bytes."""
 
-_TRY_AGAIN: Final = frozenset({408, 425, 429})
-"""Statuses of the 4xx that may pass: timeout, too early, too many requests (RFC 9110, 8470, 6585)."""
+_FINAL: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.GONE})
+"""Statuses that no further try would change. Others of the 4xx may pass: a route not deployed yet, a limit, a proxy."""
+
+log = logging.getLogger(__name__)
 
 _MAX_HEADER_CHARS: Final = 256
 
@@ -33,7 +37,7 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class HttpHookSink:
-    """A `HookSink` for one receiver. `url` is http or https; its path is what the command is appended to.
+    """A `HookSink` for one receiver. `url` is http or https; the command is appended to its path, its query kept.
 
     `timeout_ms` bounds one whole try, from the connecting to the end of the
     answer. At most `connections` are open at a time. Neither proxies from the
@@ -45,7 +49,7 @@ class HttpHookSink:
 
     def __init__(self, url: str, timeout_ms: int, connections: int = 16) -> None:
         try:
-            self._base = URL(url.rstrip("/") + "/")
+            self._base = URL(url)
             usable = self._base.scheme in ("http", "https") and bool(self._base.host)
         except ValueError:
             usable = False
@@ -54,33 +58,42 @@ class HttpHookSink:
         self._timeout = aiohttp.ClientTimeout(total=timeout_ms / 1000)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._gone = False
 
     async def deliver(self, hook: Hook) -> None:
         """Deliver one webhook.
 
         Raises `NetworkError` where another try may succeed: no connection, no
-        answer in time, or an answer of 408, 425, 429 or 5xx. Raises
-        `ArgumentError` where it would not: any other status that is not 2xx, or an
-        answer in OpenIM's form with a code other than 0.
+        answer in time, or an answer of 4xx or 5xx but for those that follow. Raises
+        `ArgumentError` where it would not: 400, 401, 410, 3xx, or an answer in OpenIM's
+        form with a code other than 0. After 410 nothing more is sent.
 
         A 2xx without such an answer counts as delivered: the receiver took it.
         """
+        if self._gone:
+            raise ArgumentError("the webhook receiver said that it is gone (410): nothing more is sent to it")
         try:
             async with self._open().post(
-                self._base / hook.command,
+                self._address(hook.command),
                 data=msgspec.json.encode(hook.body),
                 headers={"operationID": _header_text(hook.operation_id)},
                 allow_redirects=False,
             ) as response:
                 answer = await _read(response) if response.ok else b""
-                failure = _judge(response.status, answer)
+                status, failure = response.status, _judge(response.status, answer)
         except TimeoutError:
             raise NetworkError(f"{hook.command}: no answer within {self._timeout.total:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             # The error's own text may hold the URL, and that a password.
             raise NetworkError(f"{hook.command}: {type(error).__name__}") from None
+        if status == HTTPStatus.GONE and not self._gone:
+            self._gone = True
+            log.error("the webhook receiver said that it is gone (410): no webhooks are sent until a restart")
         if failure is not None:
             raise failure
+
+    def _address(self, command: str) -> URL:
+        return self._base.with_path(f"{self._base.raw_path.rstrip('/')}/{command}", encoded=True, keep_query=True)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -113,7 +126,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _judge(status: int, answer: bytes) -> AdsumError | None:
-    if status >= 500 or status in _TRY_AGAIN:
+    if status >= 400 and status not in _FINAL:
         return NetworkError(f"the webhook receiver answered with status {status}")
     if not 200 <= status < 300:
         return ArgumentError(f"the webhook receiver answered with status {status}")

@@ -189,11 +189,11 @@ class Webhooks:
     def _online(self, change: Change, platform_id: int, operation_id: str) -> Hook:
         cause = change.cause
         more: dict[str, object] = {"isAppBackground": cause.background, "connID": cause.conn_id}
-        return self._hook(ONLINE_COMMAND, change.user_id, platform_id, operation_id, more)
+        return self._hook(ONLINE_COMMAND, change.user_id, platform_id, operation_id, more | _state(change.after))
 
     def _offline(self, change: Change, platform_id: int, operation_id: str) -> Hook:
         more: dict[str, object] = {"connID": change.cause.conn_id}
-        return self._hook(OFFLINE_COMMAND, change.user_id, platform_id, operation_id, more)
+        return self._hook(OFFLINE_COMMAND, change.user_id, platform_id, operation_id, more | _state(change.after))
 
     def _hook(self, command: str, user_id: str, platform_id: int, operation_id: str, more: dict[str, object]) -> Hook:
         body: dict[str, object] = {
@@ -313,3 +313,8 @@ class _Losses:
         for (outcome, reason), count in self._counts.items():
             log.warning("webhooks %s: %d (%s)", outcome, count, reason)
         self._counts.clear()
+
+
+def _state(mask: int) -> dict[str, object]:
+    """What the user is after the whole change, so that nobody need guess whether they are still online elsewhere."""
+    return {"status": int(bool(mask)), "onlinePlatformIDs": list(ids_of(mask))}

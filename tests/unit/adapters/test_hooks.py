@@ -92,18 +92,37 @@ async def test_a_success_without_a_verdict_is_a_delivery(receiver: Receiver, sin
     await sink.deliver(HOOK)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 425, 429])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 403, 404, 405, 408, 413, 425, 429])
 async def test_what_may_pass_is_to_be_tried_again(receiver: Receiver, sink: HttpHookSink, status: int) -> None:
     receiver.answer = fixed(b"x", status)
     with pytest.raises(NetworkError, match=f"status {status}"):
         await sink.deliver(HOOK)
 
 
-@pytest.mark.parametrize("status", [300, 304, 400, 401, 404, 405, 413])
+@pytest.mark.parametrize("status", [300, 304, 400, 401, 410])
 async def test_what_cannot_succeed_is_not(receiver: Receiver, sink: HttpHookSink, status: int) -> None:
     receiver.answer = fixed(b"", status)
     with pytest.raises(ArgumentError, match=f"status {status}"):
         await sink.deliver(HOOK)
+
+
+async def test_a_receiver_that_is_gone_is_sent_nothing_more(
+    receiver: Receiver, sink: HttpHookSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answer = fixed(b"", 410)
+    for _ in range(3):
+        with pytest.raises(ArgumentError, match="410"):
+            await sink.deliver(HOOK)
+    assert len(receiver.requests) == 1
+    assert [record.levelname for record in caplog.records if "410" in record.getMessage()] == ["ERROR"]
+
+
+async def test_the_query_of_the_url_is_kept(receiver: Receiver) -> None:
+    """With what is escaped in it and in the path."""
+    sink = HttpHookSink(f"{receiver.url}%2Fa?key=s%26t&x=1", timeout_ms=20_000)
+    await sink.deliver(HOOK)
+    await sink.close()
+    assert receiver.requests[0].raw_path == "/hooks%2Fa/callbackAfterUserOnlineCommand?key=s%26t&x=1"
 
 
 @pytest.mark.parametrize("change", [{"actionCode": 1}, {"errCode": 1001}])

@@ -162,12 +162,14 @@ async def test_bodies_have_openims_fields(world: World) -> None:
         (KICK_COMMAND, "alice", "op-2"),
     ]
     base = {"userID": "alice", "seq": UNIX_MS}
+    state = {"status": 1, "onlinePlatformIDs": [1]}
     assert offline.body == base | {
         "callbackCommand": "callbackAfterUserOfflineCommand",
         "operationID": "op-1",
         "platformID": 5,
         "platform": "Web",
         "connID": "conn-1",
+        **state,
     }
     assert online.body == base | {
         "callbackCommand": "callbackAfterUserOnlineCommand",
@@ -176,6 +178,7 @@ async def test_bodies_have_openims_fields(world: World) -> None:
         "platform": "IOS",
         "connID": "conn-1",
         "isAppBackground": True,
+        **state,
     }
     assert kick.body == base | {
         "callbackCommand": "callbackAfterUserKickOffCommand",
