@@ -188,7 +188,7 @@ async def test_a_troubled_user_does_not_hold_others_up(service: RunningService, 
         await hooks.events_of("unlucky", len(hooks.of("unlucky")) + 1)
 
 
-@pytest.mark.parametrize("status", [301, 400, 404])
+@pytest.mark.parametrize("status", [301, 400, 401])
 async def test_a_receiver_that_refuses_for_good(service: RunningService, hooks: Receiver, status: int) -> None:
     """It is not asked again; what was refused is counted and logged, and later events are told."""
     failed = 'adsum_webhooks_total{outcome="failed"}'
