@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.runner import NEW_TODAY, new_seeds, run_seed
 
 SEEDS, BLOCK = 2_000, 250
-FAILED_ONCE = (7_302_370, 7_303_920, 7_306_058, 12_002_460)
+FAILED_ONCE = (7_302_370, 7_303_920, 7_303_957, 7_306_058, 12_002_460)
 """Seeds that found something, each of a kind that the others of `make test` had not met."""
 REPLAYED = range(7_000, 7_005)
 

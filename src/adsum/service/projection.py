@@ -12,7 +12,7 @@ was asked for.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -246,20 +246,27 @@ class Projector:
     async def _compare(self) -> None:
         """Have those removed from the copy who are not online, in the partitions in doubt."""
         doubtful, self._doubtful = self._doubtful, {}
-        count = self._store.partitions
+        # What was read or told of a past that the store has lost may get there after the copy was looked at.
+        on_the_way = [*self._flying.states, *self._waiting.states]
         try:
+            for start in range(0, len(on_the_way), PAGE_USERS):
+                await self._compare_some(on_the_way[start : start + PAGE_USERS], doubtful)
             async with aclosing(self._projection.users()) as portions:
                 async for users in portions:
-                    mine = [user_id for user_id in users if partition_of(user_id, count) in doubtful]
-                    if not mine:
-                        continue
-                    async with self._reading():
-                        for user_id, reading in zip(mine, await self._store.read(mine), strict=True):
-                            if not reading.mask:
-                                self._put_read(user_id, _State(0, doubtful[partition_of(user_id, count)]))
+                    await self._compare_some(users, doubtful)
         except BaseException:
             self._doubtful = doubtful | self._doubtful
             raise
+
+    async def _compare_some(self, users: Sequence[str], doubtful: Mapping[int, Owned]) -> None:
+        count = self._store.partitions
+        mine = [user_id for user_id in users if partition_of(user_id, count) in doubtful]
+        if not mine:
+            return
+        async with self._reading():
+            for user_id, reading in zip(mine, await self._store.read(mine), strict=True):
+                if not reading.mask:
+                    self._put_read(user_id, _State(0, doubtful[partition_of(user_id, count)]))
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
@@ -275,9 +282,8 @@ class Projector:
 
     def _put_read(self, user_id: str, state: _State) -> None:
         assert self._changed is not None
-        waits = self._waiting.states.get(user_id)
-        # One of an ownership that is over would not be written.
-        if user_id not in self._changed and (waits is None or not waits.owned.good):
+        # What waits was told or read before, and may be of a past that the store has lost.
+        if user_id not in self._changed:
             self._put(user_id, state)
 
     async def _wait(self, wait_ms: int | None) -> None:

@@ -74,7 +74,7 @@ class Node:
         self.projector = Projector(world.store, self.copy, clock, meter, options, lambda: 0.5)
         quick = ConsumerOptions(interval_ms=2)
         self.consumer = FeedConsumer("projection", world.store, self.lease, self.projector, meter, quick)
-        world.store.follow(self.consumer.on_feed)
+        self.unfollow = world.store.follow(self.consumer.on_feed)
 
     async def start(self) -> None:
         await self.world.truth.grant("a", 1_000_000)
@@ -291,4 +291,24 @@ async def test_who_went_unseen_is_removed(clock: ManualClock) -> None:
     node.copy.gate.set()
     await until(lambda: node.projector.waiting == 0 and node.consumer.behind == 0)
     await until(lambda: node.copy.online() == {"here": IOS, "first": IOS})
+    await node.stop()
+
+
+async def test_who_went_unseen_is_removed_who_was_still_on_the_way_into_the_copy(clock: ManualClock) -> None:
+    """What was read or told earlier gets there after the copy was looked at."""
+    world = World(clock, partitions=1, history=5)
+    await write(world, ("u", IOS))
+    node = Node(world, clock)
+    node.copy.gate.clear()
+    await node.start()
+    await until(lambda: node.copy.writes == [[Status("u", IOS)]])
+    node.unfollow()
+    await write(world, ("u", 0))
+    for mask in (IOS, 0) * 5:
+        await write(world, ("v", mask))
+    # Changes were lost, so the partition is compared, then walked.
+    await until(lambda: world.store.calls["page_of"] == 2)
+    node.copy.gate.set()
+    await until(lambda: node.projector.waiting == 0)
+    assert node.copy.online() == {}
     await node.stop()
