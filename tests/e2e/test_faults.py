@@ -108,13 +108,18 @@ async def test_killed_gateway_each_user_is_told_offline_once() -> None:
 
 
 async def test_a_gateway_that_stood_still_comes_back() -> None:
-    """Stopped for longer than its lease, its users are told offline once; when it goes on, online again."""
+    """Stopped for longer than its lease, its users are told offline once; when it goes on, online again.
+
+    Its own watchers, who heard nothing meanwhile, are told of those alone who have left.
+    """
     async with redis_server() as redis, nodes(2, redis.url) as (stopped, other):
         users, watchers = names("user", 200), names("watcher", 5)
         people = Population([other], seed=2)
         await people.settle_in(users, 0, stopped)
         people.watched.update(dict.fromkeys(watchers, users))
         await people.come_all(watchers)
+        people.watched["beside"] = users
+        await people.come("beside", stopped)
         await people.comes_true()
         stopped.process.send_signal(signal.SIGSTOP)
         listeners = [people.members[watcher] for watcher in watchers]
@@ -127,7 +132,9 @@ async def test_a_gateway_that_stood_still_comes_back() -> None:
         stopped.process.send_signal(signal.SIGCONT)
         people.nodes.append(stopped)
         await people.comes_true()
-        assert people.offlines_of(users) == dict.fromkeys(users, len(watchers))
+        beside = people.members["beside"].offlines
+        assert all(people.members[watcher].offlines == dict.fromkeys(users, 1) for watcher in watchers)
+        assert not any(beside[user] for user in users[80:])
 
 
 async def test_redis_comes_back_empty() -> None:

@@ -24,6 +24,7 @@ from adsum.service.audit import HoldAudit
 from adsum.service.consumer import ConsumerOptions, FeedConsumer
 from adsum.service.flusher import Flusher
 from adsum.service.gateway import Gateway, GatewayOptions
+from adsum.service.heldback import HeldBack
 from adsum.service.keeper import Keeper, KeeperOptions
 from adsum.service.logins import Logins
 from adsum.service.presence import Presence, PresenceLimits
@@ -108,6 +109,8 @@ class Node:
         # The store's feed, and what it keeps true here.
         self.states = States(store, self._sound, meter, options.query_cache_users)
         self.watching = Watching(self.states, self.registry.sessions, meter, options.watching)
+        self.held_back = HeldBack(self.registry, self.states.table, self._is_to_write_again, self.states.news)
+        self.states.news = self.held_back.news
         self.logins = Logins(ledger, self.flusher, store.partitions, self._kick)
         targets = {"webhooks": webhooks, "projection": projector}
         self.consumers: Sequence[FeedConsumer] = [
@@ -202,6 +205,11 @@ class Node:
 
     def _written(self, batch: HoldBatch, told_ms: Mapping[str, int]) -> None:
         self.logins.written(batch, told_ms)
+        self.held_back.written(batch.states)
+
+    def _is_to_write_again(self) -> bool:
+        """Whether the store may have let go of what is held here."""
+        return not self.keeper.held or self.flusher.lease_lost.is_set() or not self.flusher.rewritten
 
     def _sound(self) -> FeedCursor | None:
         return self.relay.sound()
