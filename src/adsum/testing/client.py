@@ -80,8 +80,12 @@ class Connection:
             return
         self.session, self.state = session, State.OPEN
         self.opened_s = asyncio.get_running_loop().time()
-        self.node.gateway.opened(session, self)
+        self._admitted(session)
         self.node.reckon(self.user_id)
+
+    def _admitted(self, session: Session) -> None:
+        """The node lets it in."""
+        self.node.gateway.opened(session, self)
 
     def leave(self) -> None:
         """Close, as the client does; called in the node's process."""

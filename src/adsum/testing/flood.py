@@ -13,10 +13,9 @@ from adsum.adapters.ws.budgets import Budgets
 from adsum.adapters.ws.connection import Connection as Server
 from adsum.adapters.ws.connection import Port
 from adsum.core.budget import Share
-from adsum.domain.errors import AdsumError
+from adsum.core.session import Session
 from adsum.testing.client import Connection, Heard, State
 from adsum.testing.node import Node
-from adsum.wire.handshake import Handshake
 from adsum.wire.websocket import CLOSE, PING, client_frame
 
 LOOK_S = SLICE_S / 10
@@ -78,22 +77,15 @@ class Flooder(Connection):
 
     def open(self) -> None:
         """Connect, and begin; called in the node's process."""
-        if not self.node.ready or self.state is not State.OPENING:
-            self.state = State.OVER
-            return
-        try:
-            handshake = Handshake(self.user_id, self.token, self.platform_id, "op", sdk_type="js")
-            session = self.node.gateway.admit(handshake, None)
-        except AdsumError:
-            self.state = State.OVER
-            return
-        self.session, self.state = session, State.OPEN
-        self.opened_s = asyncio.get_running_loop().time()
+        super().open()
+        if self._server is not None:
+            self._send_on()
+
+    def _admitted(self, session: Session) -> None:
+        """The node lets it in, by the production's connection."""
         transport = cast("asyncio.Transport", self)
         self._server = Server(self.node.gateway, session, transport, 1_000, self._fair.port)
         self._server.opened(b"")
-        self.node.reckon(self.user_id)
-        self._send_on()
 
     def lost(self) -> None:
         """Its node has died."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from math import inf
 from typing import cast
 
 from adsum.adapters.listener import end_sending, files_are_out, files_are_short, websocket_files
@@ -78,7 +79,12 @@ class Guests:
         self._timer: asyncio.TimerHandle | None = None
         self._port = Port(turns, Budgets(share), self.outlast)
         self._rpc_connections = rpc_connections
+        self._most_sockets = inf
         self._asking: dict[Guest, None] = {}
+
+    def begin(self) -> None:
+        """Reckon how many sockets there may be; to be called before the first, when the limit of open files is set."""
+        self._most_sockets = websocket_files(self._rpc_connections)
 
     def arrive(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
@@ -99,7 +105,7 @@ class Guests:
         """There is a guest more; with all sockets taken, who has not asked for longest gives way."""
         self._port.sockets += 1
         self._asking[guest] = None
-        if self._port.sockets > websocket_files(self._rpc_connections) or files_are_out(transport):
+        if self._port.sockets > self._most_sockets or files_are_out(transport):
             oldest = next(iter(self._asking))
             del self._asking[oldest]
             oldest.drop()
@@ -153,7 +159,7 @@ class Guests:
         transport.write(http_response(error.status, "text/plain; charset=utf-8", f"{error.detail}\n".encode()))
 
     def _check_files(self, transport: asyncio.Transport) -> None:
-        most = websocket_files(self._rpc_connections)
+        most = self._most_sockets
         if files_are_short(transport) or self._port.sockets > most - min(MAX_ROOM, most / 8):
             raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
 

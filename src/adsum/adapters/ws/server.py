@@ -61,6 +61,7 @@ class WsServer:
 
         `shared`: other processes listen on it too, and the system spreads connections over all.
         """
+        self._guests.begin()
         self._servers, chosen = await serve(self._guests.arrive, host, port, shared=shared, backlog=self._backlog)
         return chosen
 
