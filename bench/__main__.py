@@ -10,7 +10,20 @@ from time import monotonic
 from typing import Final
 
 from bench import check, machine, reference, report
-from bench.parts import bare, compiled, connections, feed, latency, redis, requests, users, watching, workers, writes
+from bench.parts import (
+    bare,
+    compiled,
+    connections,
+    feed,
+    latency,
+    redis,
+    requests,
+    unpinned,
+    users,
+    watching,
+    workers,
+    writes,
+)
 from bench.record import Part, Record, Results
 from bench.service import BUILT, ROOT, Unable, prepare
 
@@ -22,6 +35,7 @@ PARTS: Final[Mapping[str, Callable[[Record], Awaitable[None]]]] = {
     "writes": writes.measure,
     "users": users.measure,
     "compiled": compiled.measure,
+    "unpinned": unpinned.measure,
     "workers": workers.measure,
     "redis": redis.measure,
     "feed": feed.measure,
@@ -29,7 +43,7 @@ PARTS: Final[Mapping[str, Callable[[Record], Awaitable[None]]]] = {
 }
 
 ROUNDS: Final = 3
-REPEATED: Final = frozenset({"latency", "connections", "requests", "writes", "users", "compiled", "bare"})
+REPEATED: Final = frozenset({"latency", "connections", "requests", "writes", "users", "compiled", "unpinned", "bare"})
 """Parts measured in each round: those whose rates, times and CPU time are judged. The others lie between them, once."""
 
 PART_LIMIT_S = 500

@@ -104,14 +104,14 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def cores_of_service(workers: int) -> list[int]:
-    """One for each worker, while there are as many."""
-    return cores()[:workers]
+def cores_of_service(own: int) -> list[int]:
+    """So many, while there are as many."""
+    return cores()[:own]
 
 
-def cores_of_others(workers: int) -> list[int]:
+def cores_of_others(own: int) -> list[int]:
     """For the load generator and Redis: those the service has not, or all if it has all."""
-    return cores()[workers:] or cores()
+    return cores()[own:] or cores()
 
 
 @contextmanager

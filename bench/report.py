@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import growth, machine
-from bench.parts import bare, compiled, latency
+from bench.parts import bare, compiled, latency, unpinned
 from bench.record import Cost, Figure, Results, as_json
 from bench.table import ROWS, Aim, Met, Row
 from bench.text import shown, table
@@ -101,7 +101,7 @@ def write(results: Results, folder: Path) -> None:
 def page(results: Results) -> str:
     """The page."""
     sections = [ABOUT, _machine(results), _main_table(results), NOTES, _misses(results), _limits(results)]
-    sections += [_latency(results), _compiled(results), _workers(results), _engine(results)]
+    sections += [_latency(results), _compiled(results), _unpinned(results), _workers(results), _engine(results)]
     sections += [growth.section(results), _costs(results), _failures(results)]
     return "\n".join(section for section in sections if section)
 
@@ -236,6 +236,30 @@ def _compiled(results: Results) -> str:
     return (
         "## Without the compiled modules\n\nThe same sources with their hot modules interpreted, and compiled as "
         f"everywhere else on this page; both run at once, and are asked in turns.\n\n{table(head, rows)}"
+    )
+
+
+def _unpinned(results: Results) -> str:
+    rows = []
+    for name, case in unpinned.CASES.items():
+        found = [
+            " · ".join(
+                shown(figure.median * aim.scale)
+                for aim in case.aims
+                if (figure := results.figures.get(f"unpinned.{build}.{name}.{aim.figure}"))
+            )
+            for build in ("compiled", "interpreted")
+        ]
+        if any(found):
+            aims = " · ".join(f"{'≥' if aim.least else '≤'} {shown(aim.bound)}" for aim in case.aims)
+            rows.append([case.work, case.peer, aims, *found])
+    if not rows:
+        return ""
+    head = ["Redis engine", "best peer", "aim", "compiled", "interpreted"]
+    return (
+        "## As a user sees it\n\nNothing is pinned: clients, service and Redis share all cores. Calls are made by "
+        "grpc-go with its defaults, watchers speak JSON. The peers' figures were measured so in one run with Adsum on "
+        f"another machine with 2 cores.\n\n{table(head, rows)}"
     )
 
 

@@ -1,7 +1,7 @@
 """The service as a user starts it, with a Redis of its own if it needs one, and the load generator at it.
 
 Each is a process of its own. Where there are cores enough, the service has one (one a worker)
-and the others share the rest.
+and the others share the rest, unless it is started unpinned.
 """
 
 import asyncio
@@ -57,16 +57,19 @@ def prepare() -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A running service; `redis` is its store unless that is embedded."""
+    """A running service; `redis` is its store unless that is embedded.
+
+    It has `own_cores` to itself, if there are more: the others share the rest.
+    """
 
     service: RunningService
     redis: RedisServer | None
-    workers: int
+    own_cores: int
 
     @property
     def load_cores(self) -> int:
         """How many cores the load generator and Redis share."""
-        return len(machine.cores_of_others(self.workers))
+        return len(machine.cores_of_others(self.own_cores))
 
     async def load(self, command: str, *flags: str, in_turns: bool = False) -> LoadResult:
         """Run a subcommand of the load generator. Raises `RuntimeError` with what it said if it failed.
@@ -75,7 +78,7 @@ class Target:
         time; they share the service's core then, or each turn would begin with waking another.
         """
         before_us = reference.measure()
-        with self._redis_on(machine.cores_of_service(self.workers)) if in_turns else nullcontext():
+        with self._redis_on(machine.cores_of_service(self.own_cores)) if in_turns else nullcontext():
             result = await self._load(command, *flags, in_turns=in_turns)
         around_us = (before_us + reference.measure()) / 2
         phases = {name: replace(phase, reference_us=around_us) for name, phase in result.phases.items()}
@@ -100,7 +103,7 @@ class Target:
         if self.redis is not None:
             common.append(f"-redis={self.redis.pid}")
         cores = machine.cores_of_service if in_turns else machine.cores_of_others
-        with machine.pinned(cores(self.workers)):
+        with machine.pinned(cores(self.own_cores)):
             process = await asyncio.create_subprocess_exec(
                 GENERATOR, *common, command, *flags, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )
@@ -118,18 +121,22 @@ class Target:
 
 
 @asynccontextmanager
-async def started(engine: str, workers: int = 1, sources: Path | None = None) -> AsyncIterator[Target]:
+async def started(
+    engine: str, workers: int = 1, sources: Path | None = None, *, pinned: bool = True
+) -> AsyncIterator[Target]:
     """A service on an engine of `ENGINES`, everything else as by default.
 
-    It runs what this process imports as `adsum`, or what is in the folder `sources`.
+    It runs what this process imports as `adsum`, or what is in the folder `sources`. Unless it is
+    `pinned`, all cores are its own and everybody's.
     """
+    own_cores = workers if pinned else len(machine.cores())
     async with AsyncExitStack() as stack:
         redis: RedisServer | None = None
         flags = [f"--workers={workers}"]
         if engine == "redis":
-            with machine.pinned(machine.cores_of_others(workers)):
+            with machine.pinned(machine.cores_of_others(own_cores)):
                 redis = await stack.enter_async_context(redis_server())
             flags.append(f"--store={redis.url}")
-        with machine.pinned(machine.cores_of_service(workers)):
+        with machine.pinned(machine.cores_of_service(own_cores)):
             service = await stack.enter_async_context(running_service(*flags, sources=sources))
-        yield Target(service, redis, workers)
+        yield Target(service, redis, own_cores)

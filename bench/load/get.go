@@ -21,7 +21,7 @@ func getRequest(numbers []int) []byte {
 // for over and over; otherwise each once, in random order, so that whoever remembers what was asked
 // before is not helped.
 func get(target *Target, arguments []string) (*Result, error) {
-	first, end, users, inFlight, channelCount, hot := 0, 0, 0, 0, 0, false
+	first, end, users, inFlight, channelCount, hot, stock := 0, 0, 0, 0, 0, false, false
 	limit := time.Duration(0)
 	err := parse("get", arguments, func(flags *flag.FlagSet) {
 		flags.IntVar(&first, "from", 0, "number of the first user")
@@ -29,13 +29,14 @@ func get(target *Target, arguments []string) (*Result, error) {
 		flags.IntVar(&users, "users", 1, "users a call")
 		flags.IntVar(&inFlight, "in-flight", 1, "calls at once")
 		flags.IntVar(&channelCount, "channels", 1, "gRPC connections")
+		flags.BoolVar(&stock, "stock", false, "by grpc-go")
 		flags.BoolVar(&hot, "hot", false, "ask for the same users again and again")
 		flags.DurationVar(&limit, "for", 3*time.Second, "how long, at most")
 	})
 	if err != nil {
 		return nil, err
 	}
-	channels, err := target.channels(channelCount)
+	callers, err := target.driver(channelCount, stock)
 	if err != nil {
 		return nil, err
 	}
@@ -51,12 +52,12 @@ func get(target *Target, arguments []string) (*Result, error) {
 		check: func(_ int, answer []byte) error { return allOnline(answer, users) },
 	}
 	if hot {
-		if _, _, err = channels.drive(work, inFlight, warmUp); err != nil {
+		if _, _, err = callers.drive(work, inFlight, warmUp); err != nil {
 			return nil, err
 		}
 	}
 	cost := target.processes.begin()
-	made, times, err := channels.drive(work, inFlight, limit)
+	made, times, err := callers.drive(work, inFlight, limit)
 	if err != nil {
 		return nil, err
 	}

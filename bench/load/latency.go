@@ -27,6 +27,7 @@ type event struct {
 // arena holds the watchers and the event they wait for.
 type arena struct {
 	watchers []*Socket
+	codec    Codec
 	current  atomic.Pointer[event]
 	failed   chan error
 }
@@ -34,16 +35,17 @@ type arena struct {
 // latency: how long after a user's connect or disconnect each of their watchers is told, and what
 // that costs; nothing else goes on.
 func latency(target *Target, arguments []string) (*Result, error) {
-	count, rounds, pause := 0, 0, time.Duration(0)
+	count, rounds, pause, codec := 0, 0, time.Duration(0), ""
 	err := parse("latency", arguments, func(flags *flag.FlagSet) {
 		flags.IntVar(&count, "watchers", 100, "connections that watch the one that comes and goes")
+		flags.StringVar(&codec, "codec", string(codecGob), "gob or json")
 		flags.IntVar(&rounds, "rounds", 100, "connects, and disconnects")
 		flags.DurationVar(&pause, "pause", 20*time.Millisecond, "between one and the next")
 	})
 	if err != nil {
 		return nil, err
 	}
-	arena, err := gather(target, count)
+	arena, err := gather(target, count, Codec(codec))
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +90,8 @@ func latency(target *Target, arguments []string) (*Result, error) {
 }
 
 // gather connects the watchers and has each watch the subject.
-func gather(target *Target, count int) (*arena, error) {
-	arena := &arena{watchers: make([]*Socket, count), failed: make(chan error, count)}
+func gather(target *Target, count int, codec Codec) (*arena, error) {
+	arena := &arena{watchers: make([]*Socket, count), codec: codec, failed: make(chan error, count)}
 	var waiting sync.WaitGroup
 	turns := make(chan struct{}, 64)
 	for number := range count {
@@ -98,9 +100,9 @@ func gather(target *Target, count int) (*arena, error) {
 		go func() {
 			defer func() { <-turns; waiting.Done() }()
 			userID := fmt.Sprintf("watcher-%d", number)
-			socket, err := target.connect(number, userID, codecGob, pushBufferBytes)
+			socket, err := target.connect(number, userID, codec, pushBufferBytes)
 			if err == nil {
-				err = socket.subscribe(codecGob, userID, []string{subject})
+				err = socket.subscribe(codec, userID, []string{subject})
 			}
 			if err != nil {
 				arena.failed <- fmt.Errorf("%s: %w", userID, err)
@@ -120,7 +122,7 @@ func gather(target *Target, count int) (*arena, error) {
 }
 
 // read notes when a watcher is told. A push is known by the bytes of the user's state in it, counted
-// and uncompressed: decoding each would make the watchers slow.
+// and uncompressed: decoding each whole would make the watchers slow.
 func (a *arena) read(number int) {
 	buffer := make([]byte, pushBufferBytes)
 	for {
@@ -131,7 +133,7 @@ func (a *arena) read(number int) {
 			return
 		}
 		event := a.current.Load()
-		if event == nil || event.arrived[number] != 0 || !bytes.Contains(push, event.tip) {
+		if event == nil || event.arrived[number] != 0 || !bytes.Contains(a.codec.data(push), event.tip) {
 			continue
 		}
 		event.arrived[number] = max(now.Sub(event.start), 1)

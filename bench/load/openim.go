@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
 	"encoding/gob"
 	"encoding/json"
 	"fmt"
@@ -103,6 +104,18 @@ func (c Codec) unpack(payload []byte) (*Response, error) {
 		err = fmt.Errorf("answered with %d: %s", response.ErrCode, response.ErrMsg)
 	}
 	return response, err
+}
+
+// data is a part of an uncompressed message in which its data is as it was before it was packed. JSON has
+// it in base64.
+func (c Codec) data(payload []byte) []byte {
+	if c != codecJSON {
+		return payload
+	}
+	_, rest, _ := bytes.Cut(payload, []byte(`"data":"`))
+	packed, _, _ := bytes.Cut(rest, []byte(`"`))
+	data, _ := base64.StdEncoding.AppendDecode(nil, packed)
+	return data
 }
 
 // connect opens the number-th connection.

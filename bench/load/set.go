@@ -59,16 +59,21 @@ func setMany(target *Target, arguments []string) (*Result, error) {
 			turns[1] = append(turns[1], setRequest(first, min(first+batch, end), false))
 		}
 	}
-	return target.writes("setUserOnlineStatus", turns, once != "", batch, inFlight, channelCount, limit)
+	callers, err := target.channels(channelCount)
+	if err != nil {
+		return nil, err
+	}
+	return target.writes(callers, "setUserOnlineStatus", turns, once != "", batch, inFlight, limit)
 }
 
 // setone: the cost of setUserStatus; every call is a change.
 func setOne(target *Target, arguments []string) (*Result, error) {
-	first, inFlight, channelCount, limit := 0, 0, 0, time.Duration(0)
+	first, inFlight, channelCount, stock, limit := 0, 0, 0, false, time.Duration(0)
 	err := parse("setone", arguments, func(flags *flag.FlagSet) {
 		flags.IntVar(&first, "from", 0, "number of the first user")
 		flags.IntVar(&inFlight, "in-flight", 1, "calls at once")
 		flags.IntVar(&channelCount, "channels", 1, "gRPC connections")
+		flags.BoolVar(&stock, "stock", false, "by grpc-go")
 		flags.DurationVar(&limit, "for", 4*time.Second, "how long")
 	})
 	if err != nil {
@@ -79,18 +84,18 @@ func setOne(target *Target, arguments []string) (*Result, error) {
 		turns[0] = append(turns[0], setOneRequest(number, true))
 		turns[1] = append(turns[1], setOneRequest(number, false))
 	}
-	return target.writes("setUserStatus", turns, false, 1, inFlight, channelCount, limit)
+	callers, err := target.driver(channelCount, stock)
+	if err != nil {
+		return nil, err
+	}
+	return target.writes(callers, "setUserStatus", turns, false, 1, inFlight, limit)
 }
 
 // writes makes the calls of the first turn, then of the second, and again until the time is over;
 // but once, the first alone.
 func (t *Target) writes(
-	method string, turns [2][][]byte, once bool, batch, inFlight, channelCount int, limit time.Duration,
+	callers driver, method string, turns [2][][]byte, once bool, batch, inFlight int, limit time.Duration,
 ) (*Result, error) {
-	channels, err := t.channels(channelCount)
-	if err != nil {
-		return nil, err
-	}
 	calls := len(turns[0])
 	next := func(number int) ([]byte, bool) {
 		return turns[number/calls%2][number%calls], true
@@ -105,7 +110,7 @@ func (t *Target) writes(
 		}
 	}
 	cost := t.processes.begin()
-	made, times, err := channels.drive(plan{method, next, nil}, inFlight, limit)
+	made, times, err := callers.drive(plan{method, next, nil}, inFlight, limit)
 	if err != nil {
 		return nil, err
 	}

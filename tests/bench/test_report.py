@@ -7,6 +7,7 @@ import msgspec
 
 from bench import growth, report
 from bench.parts.compiled import CASES
+from bench.parts.unpinned import CASES as SEEN
 from bench.record import Figure, Part, Results
 from bench.table import ROWS, Met
 
@@ -89,3 +90,11 @@ def test_growth_is_in_the_order_of_numbers() -> None:
         found.parts["users"].figures[f"users.redis.{size}.bytes"] = Figure((value,), "B")
     curve = next(curve for curve in growth.CURVES if curve.figure == "users.{engine}.{size}.bytes")
     assert growth.points(found, curve, "redis") == [(10_000, 1.0), (100_000, 2.0), (1_000_000, 3.0)]
+
+
+def test_what_a_user_sees_has_a_section_where_it_was_measured() -> None:
+    found = results()
+    assert "As a user sees it" not in report.page(found)
+    part = found.parts["unpinned"] = Part([1])
+    part.figures["unpinned.interpreted.set.call_median_ms"] = Figure((0.25,), "ms")
+    assert f"| {SEEN['set'].work} | OpenIM 231 | ≤ 220 |  | 250 |" in report.page(found)
