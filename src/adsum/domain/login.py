@@ -29,7 +29,7 @@ def kicks(policy: LoginPolicy, newcomer: Platform, other: Platform) -> bool:
             return newcomer.id == other.id
         case LoginPolicy.KICK_SAME_CLASS:
             return newcomer.kind == other.kind
-        case LoginPolicy.PC_AND_ONE_OTHER:
+        case LoginPolicy.PC_AND_ONE_OTHER:  # pragma: no branch  # there is no other
             return PC not in (newcomer.kind, other.kind)
 
 

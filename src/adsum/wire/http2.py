@@ -220,7 +220,7 @@ class ServerConnection(Generic[HeadT]):
         if self._room * 2 <= self._connection_window:
             self._make_room()
         if flags & h2.PADDED:
-            payload = h2.unpad(flags, payload)
+            payload = h2.unpad(payload)
         stream = self.sender.streams.get(stream_id)
         if stream is None or stream.ended:
             self._on_data_of_none(stream_id)
@@ -268,7 +268,7 @@ class ServerConnection(Generic[HeadT]):
         if not stream_id & 1:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "HEADERS on a stream that is not the client's")
         if flags & h2.PADDED:
-            payload = h2.unpad(flags, payload)
+            payload = h2.unpad(payload)
         itself = False
         if flags & h2.HAS_PRIORITY:
             if len(payload) < 5:

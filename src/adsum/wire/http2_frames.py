@@ -120,10 +120,8 @@ def widening_frame(stream_id: int, by: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
 
 
-def unpad(flags: int, payload: bytes) -> bytes:
-    """The payload without its padding; raises `ConnectionFault`."""
-    if not flags & PADDED:
-        return payload
+def unpad(payload: bytes) -> bytes:
+    """The payload of a frame that is `PADDED`, without its padding; raises `ConnectionFault`."""
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(Code.PROTOCOL_ERROR, "more padding than payload")
     return payload[1 : len(payload) - payload[0]]

@@ -279,3 +279,43 @@ class TestCache:
         with pytest.raises(FrameError):
             decoder.decode_exactly(struct(64, (b"Other", 2)) + value(64, b"\x00"))
         assert decoder._cached.cache_info().currsize == 0
+
+
+SKIPPED: dict[str, tuple[bytes, bytes, str]] = {
+    "more fields than bytes": (
+        struct(64, SEND_ID, (b"X", 65)) + counted(sint(-65) + b"\x03" + head() + b"\x01" + uint(100) + b"\x00"),
+        b"",
+        "claims 100 fields",
+    ),
+    "a type that is nothing": (struct(64, SEND_ID, (b"X", 65)) + counted(sint(-65) + b"\x00"), b"\x00", "as nothing"),
+    "a field that its type does not have": (
+        struct(64, SEND_ID, (b"X", 65)) + struct(65, (b"Y", 2)),
+        b"\x02\x00",
+        "a field that its type does not have",
+    ),
+    "fewer elements than claimed": (
+        struct(64, SEND_ID, (b"X", 65)) + slice_(65, 6),
+        b"\x02\x01a",
+        "before the elements it claims",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_what_is_skipped_must_be_sound_too(name: str) -> None:
+    types, content, words = SKIPPED[name]
+    with pytest.raises(FrameError, match=words):
+        gob.decode_request(types + value(64, b"\x01\x01a\x01" + content))
+
+
+def test_an_interface_may_define_its_type_where_it_stands() -> None:
+    """The value is then preceded by its length once more."""
+    inside = counted(b"X") + struct(65, (b"Y", 2))[1:] + uint(3) + sint(65) + counted(b"\x01\x02\x00")
+    types = struct(64, (b"I", 8), SEND_ID)
+    assert gob.decode_request(types + value(64, b"\x01" + inside + b"\x01\x01a\x00")).send_id == "a"
+
+
+@pytest.mark.parametrize("op", [2**31, -(2**31) - 1, 2**62])
+def test_an_identifier_beyond_32_bits_is_refused(op: int) -> None:
+    with pytest.raises(FrameError, match="does not fit 32 bits"):
+        gob.decode_request(struct(64, (b"ReqIdentifier", 2)) + value(64, b"\x01" + sint(op) + b"\x00"))

@@ -13,9 +13,9 @@ from adsum.wire import http2_frames as wire
 from adsum.wire.hpack import encode
 from adsum.wire.http2 import ServerConnection
 from adsum.wire.http2_frames import Code
-from adsum.wire.http2_headers import MAX_CONTINUATIONS, Block
+from adsum.wire.http2_headers import MAX_CONTINUATIONS, MAX_REMEMBERED, MAX_REMEMBERED_BYTES, Block
 from adsum.wire.http2_sending import MAX_LEFT
-from adsum.wire.http2_streams import PATIENCE, Http2Limits
+from adsum.wire.http2_streams import PATIENCE, Http2Limits, Stream
 from tests.unit.wire.peer import OPENING, REQUEST, TRAILERS, Peer, body_of, fields_of
 
 END_HEADERS, END_STREAM, PADDED = wire.END_HEADERS, wire.END_STREAM, wire.PADDED
@@ -80,6 +80,22 @@ class TestRequests:
         peer.data(b"one")
         peer.frame(wire.DATA, PADDED | END_STREAM, 1, b"\x03two" + bytes(3))
         assert peer.log[1:] == [("body", 1, b"one", False), ("body", 1, b"two", True)]
+
+    def test_a_body_of_the_length_that_was_said(self) -> None:
+        peer = Peer()
+        peer.request(block=REQUEST + encode([(b"content-length", b"6")]), end=False)
+        peer.data(b"one")
+        peer.data(b"two", end=True)
+        assert peer.log[1:] == [("body", 1, b"one", False), ("body", 1, b"two", True)]
+
+    def test_blocks_are_read_alike_however_many_came_before(self) -> None:
+        """What a block means is remembered, of a few short ones; each here comes twice, then all once more."""
+        peer = Peer(answers=b"")
+        paths = [b"/%d" % i for i in range(2 * MAX_REMEMBERED)] + [b"/" + b"x" * MAX_REMEMBERED_BYTES]
+        for stream, path in enumerate([*(path for path in paths for _ in range(2)), *paths]):
+            block = encode(((b":method", b"POST"), (b":scheme", b"http"), (b":path", path)))
+            assert peer.request(2 * stream + 1, block).head.path == path
+            peer.server.calm()
 
     def test_trailers_end_a_body(self) -> None:
         peer = Peer()
@@ -316,6 +332,31 @@ class TestAnswers:
         assert body_of([*peer.heard(), *peer.widen(10, 1)]) == b"abcde"
         assert peer.log[-1] == ("drained", 1)
 
+    def test_what_fits_all_windows_goes_out_at_once(self) -> None:
+        peer = Peer()
+        stream = peer.request()
+        peer.server.sender.open(stream, OPENING)
+        peer.server.sender.send(stream, b"abc")
+        assert body_of(peer.heard()) == b"abc"
+        assert ("drained", 1) not in peer.log
+
+    def test_who_hears_that_one_was_sent_may_end_another_that_waits(self) -> None:
+        class Single(Peer):
+            def drained(self, stream: Stream[Block]) -> None:
+                super().drained(stream)
+                self.server.sender.drop(self.streams[3], Code.CANCEL)
+
+        peer = Single()
+        peer.server.sender.hold()
+        for stream in (peer.request(1), peer.request(3)):
+            peer.server.sender.open(stream, OPENING)
+            peer.server.sender.send(stream, b"x")
+        peer.server.sender.let_go()
+        frames = peer.heard()
+        assert (body_of(frames, 1), body_of(frames, 3)) == (b"x", b"")
+        assert [frame.stream for frame in frames if frame.kind == wire.RST_STREAM] == [3]
+        assert (peer.server.sender._waiting, peer.kept_bytes) == ({}, 0)
+
     def test_nothing_goes_out_on_a_stream_that_was_reset(self) -> None:
         peer = Peer(settings=((wire.INITIAL_WINDOW, 0),))
         stream = peer.request()
@@ -324,7 +365,8 @@ class TestAnswers:
         sender.open(stream, OPENING)
         sender.send(stream, b"late")
         sender.end(stream, TRAILERS)
-        sender.answer(stream, OPENING, b"late", TRAILERS)
+        for late in (b"late", b""):
+            sender.answer(stream, OPENING, late, TRAILERS)
         sender.drop(stream, Code.CANCEL)
         assert peer.heard() == []
         assert (sender._unsent_bytes, sender._waiting, peer.kept_bytes) == (0, {}, 0)
@@ -472,6 +514,11 @@ class TestViolations:
     def test_data_after_the_end_of_a_request_is_a_stream_error(self, peer: Peer) -> None:
         peer.request(5)
         assert resets(peer, frame(wire.DATA, 0, 5, b"x")) is Code.STREAM_CLOSED
+        assert peer.log[-1] == ("reset", 5)
+
+    def test_so_are_trailers(self, peer: Peer) -> None:
+        peer.request(5)
+        assert resets(peer, frame(wire.HEADERS, WHOLE, 5, encode([(b"x", b"y")]))) is Code.STREAM_CLOSED
         assert peer.log[-1] == ("reset", 5)
 
     def test_what_means_nothing_here_is_ignored(self, peer: Peer) -> None:
@@ -655,6 +702,7 @@ class TestLeaving:
         peer.request(1)
         peer.server.leave()
         peer.frame(wire.HEADERS, WHOLE, 9, REQUEST)
+        peer.server.leave()
         *_, goaway = peer.frame(wire.HEADERS, WHOLE, 2, REQUEST)
         assert (goaway.kind, goaway.payload[:4]) == (wire.GOAWAY, b"\0\0\0\x01")
 

@@ -12,6 +12,7 @@ from adsum.domain.errors import DataError
 from adsum.domain.platforms import ids_of
 from adsum.proto import user_pb2 as pb
 from adsum.wire.protobuf import (
+    MAX_ENTRY_BYTES,
     BackgroundRequest,
     UserStatus,
     WatchRequest,
@@ -244,3 +245,8 @@ def test_elements_are_counted_before_they_are_decoded(values: list[bytes], most:
     tag = b"\x92\x00" if long_tags else b"\x12"
     message = b"\x0a\x03\x12\x00\x12" + b"".join(tag + bytes((len(value),)) + value for value in values)
     assert has_more_than(most, message, 2) is (len(values) > most)
+
+
+def test_an_element_too_large_for_one_user_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(DataError, match="16384 bytes for one user"):
+        has_more_than(10, b"\x0a" + b"\x81\x80\x01" + bytes(MAX_ENTRY_BYTES + 1), 1)

@@ -8,8 +8,10 @@ import pytest
 
 from adsum.wire.http2_headers import Block
 from adsum.wire.rpc import (
+    STANDARD_CODE_KEY,
     Messages,
     RpcRefused,
+    StatusCode,
     http_refusal,
     message_end,
     read_call,
@@ -150,6 +152,14 @@ def test_a_status_on_the_wire() -> None:
     details = fields[b"grpc-status-details-bin"]
     assert not details.endswith(b"=")
     assert b64decode(details + b"==") == b"\x00\xffabcd"
+
+
+def test_a_status_says_no_more_than_there_is() -> None:
+    """And gRPC's own code beside OpenIM's, for who reads only that."""
+    assert fields_of(trailers(RpcRefused(13, ""))) == {b"grpc-status": b"13"}
+    named = RpcRefused(1001, "no", standard=StatusCode.INVALID_ARGUMENT)
+    expected = {b"grpc-status": b"1001", b"grpc-message": b"no", STANDARD_CODE_KEY: b"INVALID_ARGUMENT"}
+    assert fields_of(trailers(named)) == expected
 
 
 def test_a_status_is_bounded() -> None:
