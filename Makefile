@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test test-compiled faults setup dev deps compiled lint format bench bench-check attacks capacity proto lock clean
+.PHONY: help run test test-compiled faults fuzz setup dev deps compiled lint format bench bench-check attacks capacity proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
@@ -32,6 +32,9 @@ test-compiled: deps compiled ## test the compiled modules (a part of `make test`
 
 faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (about five minutes)
 	@FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(ARGS)
+
+fuzz: dev ## fuzz the decoders with seeds that are new each day (ten minutes; ARGS="gob http2 --minutes 60")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 setup: ## make .venv with the adsum command in it (PYTHON=python3.12 to choose)
 	@scripts/setup.sh run
