@@ -59,6 +59,7 @@ class ServerConnection(Generic[HeadT]):
         self._headers = HeaderReader(read, limits.max_header_bytes, limits.most_header_bytes, too_large)
         self._max_streams, self._most_header_bytes = limits.max_streams, limits.most_header_bytes
         self._stream_window, self._connection_window = limits.stream_window, limits.connection_window
+        self._pongs: list[bytes] = []
         self._input = b""
         self._at = 0
         self._prefaced = False
@@ -95,7 +96,15 @@ class ServerConnection(Generic[HeadT]):
         """What is to be written to the peer."""
         sender = self.sender
         output, sender.output = sender.output, []
+        if self._pongs:
+            # First, for a goodbye is the last word.
+            output, self._pongs = [*self._pongs, *output], []
         return b"".join(output)
+
+    @property
+    def patient(self) -> bool:
+        """Whether there is nothing to be written but answers to pings, which may wait a little for more."""
+        return bool(self._pongs) and not self.sender.output
 
     def calm(self) -> None:
         """To be called once a second."""
@@ -373,7 +382,7 @@ class ServerConnection(Generic[HeadT]):
         h2.check_of_connection(stream_id)
         h2.check_size(payload, 8)
         if not flags & h2.ACK:
-            self.sender.output.append(h2.frame(h2.PING, h2.ACK, 0, payload))
+            self._pongs.append(h2.frame(h2.PING, h2.ACK, 0, payload))
 
     def _on_goaway(self, stream_id: int, payload: bytes) -> None:
         """It will open no more streams; what is under way goes on."""

@@ -36,6 +36,13 @@ MAX_DISCARDED_BYTES = 8 << 20
 IDLE_TICKS = 300
 """Seconds without a call, after which a client is told to connect again when it has one."""
 
+PONG_WAIT_S = 0.002
+"""How long the answer to a ping waits for an answer to go with.
+
+grpc-go pings with nearly every call, to measure bandwidth, and a write of its own would wake it for nothing:
+where that takes another core it costs as much as a call.
+"""
+
 SILENCE_S = 60
 """After that TCP asks whether the other end is still there."""
 
@@ -66,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._sender = self._http.sender
         self._transport: asyncio.Transport | None = None
         self._flushing = False
+        self._pong_timer: asyncio.TimerHandle | None = None
         self._in_line = False
         self._stalled = False
         self._calming = False
@@ -130,6 +138,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a client that leaves needs no word
         """Cancel what is under way."""
         self._transport = None
+        if self._pong_timer is not None:
+            self._pong_timer.cancel()
         for stream in self._sender.forget_all():
             self._calls.reset(stream)
         self._weigh_calls()
@@ -249,8 +259,16 @@ class Connection(asyncio.Protocol):
             return
         if self._http.flooded and not self._calming:
             self._calm(transport)
-        if not self._calming:
+        if self._http.patient:
+            if self._pong_timer is None:
+                self._pong_timer = self._loop.call_later(PONG_WAIT_S, self._flush_pongs)
+        elif not self._calming:
             self._write_out(transport)
+
+    def _flush_pongs(self) -> None:
+        self._pong_timer = None
+        if self._transport is not None and not (self._transport.is_closing() or self._calming):
+            self._write_out(self._transport)
 
     def _write_out(self, transport: asyncio.Transport) -> None:
         output = self._http.take()

@@ -594,6 +594,26 @@ async def test_metadata_over_the_limit_fails_its_call_alone(port: int, waiting: 
     raw.writer.close()
 
 
+async def test_a_pong_waits_for_an_answer_to_go_with(
+    server: RpcServer, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not for ever: a client that only pings has its answer too."""
+    raw = await Raw.connect(port)
+    while not (await raw.next(h2.SETTINGS)).flags & h2.ACK:
+        pass
+    monkeypatch.setattr(connection, "PONG_WAIT_S", 3_600)
+    raw.writer.write(h2.frame(h2.PING, 0, 0, b"with one"))
+    await until(lambda: any(one._http.patient for one in server._connections))
+    await raw.call("getUserStatus", GET_ANN)
+    assert [(await raw.next(*range(10))).kind for _ in range(4)] == [h2.PING, h2.HEADERS, h2.DATA, h2.HEADERS]
+    monkeypatch.setattr(connection, "PONG_WAIT_S", 0.001)
+    alone = await Raw.connect(port)
+    alone.writer.write(h2.frame(h2.PING, 0, 0, b"alone..."))
+    assert (await alone.next(h2.PING)).payload == b"alone..."
+    for one in (raw, alone):
+        one.writer.close()
+
+
 async def test_metadata_far_over_the_limit_ends_the_connection(port: int) -> None:
     raw = await Raw.connect(port)
     await raw.begin("getUserStatus", {"x": b"v" * 70_000})
