@@ -3,7 +3,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test test-compiled faults fuzz setup dev deps compiled lint format bench bench-check attacks capacity proto lock clean
+.PHONY: help run test test-compiled coverage faults fuzz setup dev deps compiled lint format bench bench-check attacks capacity proto lock clean
 
 BIN := .venv/bin
 # Arguments for the demonstration, pytest or the benchmarks: make test ARGS="tests/unit -x"
@@ -14,6 +14,9 @@ PARALLEL ?= -n 2 --dist loadfile
 # Which server it is makes no difference to them.
 COMPILED_TESTS := tests/unit tests/contract tests/e2e/test_crowds.py -k 'not Valkey'
 COMPILED := PYTHONPATH=build/compiled
+# What measures coverage. It makes hot code two or three times slower, so services with much to serve measure none.
+MEASURED_TESTS := tests/unit tests/contract tests/simulation tests/e2e/test_cli.py tests/e2e/test_workers.py
+MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/one
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,12 +26,21 @@ run: setup ## install what is missing, start the service and show presence chang
 
 test: dev deps lint ## install what is missing, then lint and test (ARGS="tests/unit -x" for some)
 	@echo "test: pytest $(PARALLEL) $(ARGS)"
+ifdef ARGS
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
-	@[ -n "$(ARGS)" ] || $(MAKE) test-compiled
+else
+	@rm -rf build/coverage
+	@$(MEASURED) $(BIN)/python -m pytest $(PARALLEL) $(MEASURED_TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(addprefix --ignore=,$(MEASURED_TESTS))
+	@$(MAKE) test-compiled coverage
+endif
 
 test-compiled: deps compiled ## test the compiled modules (a part of `make test`)
 	@echo "test-compiled: pytest $(PARALLEL) $(or $(ARGS),$(COMPILED_TESTS))"
 	@$(COMPILED) $(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),$(COMPILED_TESTS))
+
+coverage: dev ## say what the last `make test` covered (ARGS=--raise: write higher floors; ARGS="--missing core")
+	@$(BIN)/python scripts/covered.py $(ARGS)
 
 faults: dev deps ## run the fault tests at their full length: real gateways, real Redis (about five minutes)
 	@FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(ARGS)

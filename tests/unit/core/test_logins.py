@@ -70,6 +70,15 @@ def test_what_is_heard_before_ones_own_time_is_known_waits() -> None:
         assert (session in verdict.ended, "u" in verdict.again) == (ended, not ended)
 
 
+@pytest.mark.parametrize("heard_ms", [(500, 1_500), (1_500, 500)])
+def test_of_those_heard_while_waiting_the_latest_counts(heard_ms: tuple[int, int]) -> None:
+    ledger = make()
+    session = log_in(ledger, "here")
+    for at_ms in heard_ms:
+        ledger.heard(elsewhere(f"at {at_ms}", at_ms))
+    assert tell(ledger, told_ms=1_000) == Verdict({session: None}, {})
+
+
 def test_the_same_token_and_other_platforms_are_spared() -> None:
     ledger = make()
     log_in(ledger, "here")

@@ -506,6 +506,13 @@ class TestViolations:
         assert ends(peer, data) is code
         assert peer.log[-1] == ("reset", 1)
 
+    def test_a_connection_ends_once(self, peer: Peer) -> None:
+        """Whoever else finds a reason afterwards, such as its receiver, changes nothing."""
+        assert ends(peer, frame(wire.PING, 0, 1, bytes(8))) is Code.PROTOCOL_ERROR
+        reason = peer.server.failed
+        peer.server.fail(Code.ENHANCE_YOUR_CALM, "too much")
+        assert (peer.server.failed, peer.server.flooded, peer.heard()) == (reason, False, [])
+
     @pytest.mark.parametrize("name", BROKEN_STREAM)
     def test_the_stream_ends_with_the_right_code(self, peer: Peer, name: str) -> None:
         data, code = BROKEN_STREAM[name]

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -188,6 +189,12 @@ def test_an_answer_without_data_has_null_as_openim_has() -> None:
     assert jsonframe.encode_response(Response(2004, "1", "op")) == (
         b'{"reqIdentifier":2004,"msgIncr":"1","operationID":"op","errCode":0,"errMsg":"","data":null}'
     )
+
+
+@pytest.mark.parametrize("decode", [jsonframe.decode_response, jsonframe.decode_response_exactly])
+def test_null_leaves_a_field_of_an_answer_as_it_is(decode: Callable[[bytes], Response]) -> None:
+    """As it does in Go."""
+    assert decode(b'{"errMsg":null,"ERRCODE":null,"data":null,"x":null,"msgIncr":"1"}') == Response(msg_incr="1")
 
 
 @pytest.mark.parametrize("end", range(90))
