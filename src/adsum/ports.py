@@ -230,6 +230,13 @@ class Meter(Protocol):
         """
         ...
 
+    def turned_away(self, port: str, reason: str) -> None:
+        """A connection of the port `ws`, `grpc` or `http` ended because of others or its silence, before it was of use.
+
+        `full`: there was no place for it; `displaced`: it gave its place to another; `silent`: it did not ask in time.
+        """
+        ...
+
     def changes(self, online: int, offline: int) -> None:
         """Users that came online and went offline, as the feed tells."""
         ...
@@ -277,6 +284,18 @@ class Meter(Protocol):
     def projected(self, users: int, *, ok: bool) -> None:
         """One write of the projection, and how many users it has."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PortLoad:
+    """What there is of a port at a moment: its connections, those included that begin or end.
+
+    `kept_bytes` of what came, or is to be sent, are kept for them; `guests` have not asked for anything yet.
+    """
+
+    connections: int
+    kept_bytes: int = 0
+    guests: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,9 @@ class RecordingMeter:
     def closing(self, reason: str) -> None:
         pass
 
+    def turned_away(self, port: str, reason: str) -> None:
+        pass
+
     def changes(self, online: int, offline: int) -> None:
         self.online += online
         self.offline += offline

@@ -16,9 +16,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from adsum.adapters.listener import listening_sockets
+from adsum.adapters.crowds import Crowds
+from adsum.adapters.listener import address_of, http_files, listening_sockets
 from adsum.domain.errors import AdsumError, ArgumentError, InternalError, NotServed
-from adsum.ports import PageFormat
+from adsum.ports import PageFormat, PortLoad
 
 log = logging.getLogger(__name__)
 
@@ -52,27 +53,35 @@ class Check(NamedTuple):
 
 Readiness = Callable[[], Awaitable[Mapping[str, Check]]]
 Metrics = Callable[[PageFormat], Awaitable[bytes]]
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def _uncounted(_reason: str) -> None:
+    """For a process without metrics of its own."""
 
 
 class HttpServer:
     """The HTTP port of this process.
 
     `readiness` gives the checks by name: all must be well. `metrics` gives the
-    page in the format asked for.
+    page in the format asked for. `turned_away` is told of each connection that gave its place to another, and why.
     """
 
-    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+    def __init__(self, readiness: Readiness, metrics: Metrics, turned_away: Callable[[str], None] = _uncounted) -> None:
         self._readiness = readiness
         self._metrics = metrics
+        self._turned_away = turned_away
         self._pages = {"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._metrics_page}
         self._runner: web.ServerRunner | None = None
+        self._server: _Server | None = None
         self._gate = asyncio.Lock()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port, which is chosen by the system if `port` is 0. Raises `OSError` if it cannot."""
         sockets = await listening_sockets(host, port, shared=False)
-        server = _Server(
+        self._server = _Server(
             self._answer,
+            self._turned_away,
             access_log=None,
             logger=log,
             # aiohttp counts this from the connecting, so it bounds a header that never ends too.
@@ -82,7 +91,7 @@ class HttpServer:
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=_MAX_HEADERS,
         )
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_STOP_S)
+        self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=_STOP_S)
         await self._runner.setup()
         for sock in sockets:
             await web.SockSite(self._runner, sock).start()
@@ -93,6 +102,11 @@ class HttpServer:
         """Stop listening; requests under way may take a moment to end."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @property
+    def load(self) -> PortLoad:
+        """What there is of it."""
+        return PortLoad(0 if self._server is None else len(self._server.crowds))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any request; an error has OpenIM's form.
@@ -189,10 +203,32 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
-    """Makes our kind of connections."""
+    """Makes our kind of connections, and not more than there is room for, so that a probe finds some.
+
+    Past that the oldest of the address with most gives its place to a new one.
+    """
+
+    def __init__(self, answer: Answer, turned_away: Callable[[str], None], **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(answer, **options)
+        self._most = http_files()
+        self._turned_away = turned_away
+        self.crowds: Crowds[web.RequestHandler] = Crowds()
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self.crowds.join(handler, address_of(transport))
+        if len(self.crowds) > self._most:
+            oldest = next(iter(self.crowds.as_large_as_of(handler)[0]))
+            self.crowds.leave(oldest)
+            self._connections[oldest].abort()
+            self._turned_away("displaced")
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self.crowds.leave(handler)
 
 
 def _refusal(status: int, error: AdsumError) -> web.Response:

@@ -16,8 +16,8 @@ SPARE_FILES = 64
 RPC_SHARE_OF_FILES = 4
 """One file descriptor in so many may be a gRPC connection's."""
 
-HTTP_FILES = 16
-"""File descriptors for who asks the HTTP port; fewer, if there are few."""
+HTTP_FILES = 32
+"""File descriptors for who asks the HTTP port; a sixteenth, if there are few."""
 
 ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """What binding says of an address of a family that the system does not have: a host may stand for both."""
@@ -115,7 +115,18 @@ def rpc_files(connections: int) -> int:
 def websocket_files(rpc_connections: int) -> float:
     """How many descriptors WebSockets may have beside at most so many gRPC connections."""
     most = most_files()
-    return most - _spare(most) - rpc_files(rpc_connections) - min(HTTP_FILES, most / HTTP_FILES)
+    return most - _spare(most) - rpc_files(rpc_connections) - http_files()
+
+
+def http_files() -> int:
+    """How many descriptors the HTTP port may have."""
+    return max(1, int(min(HTTP_FILES, most_files() / 16)))
+
+
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """Where a client is; empty if it has gone already."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if name else ""
 
 
 def _number(transport: asyncio.BaseTransport) -> int:

@@ -44,6 +44,20 @@ class Turns:
         self._line: deque[Reader] = deque()
         self._dear_read_s = SLICE_S
         self._called = False
+        self._spent_s = 0.0
+
+    def is_spent(self) -> bool:
+        """Whether others that came in this turn of the loop had so much that who comes now has to wait for its own."""
+        return self._spent_s >= TURN_S
+
+    def spend(self, work_s: float) -> None:
+        """Note work done for who is not in line."""
+        if not self._spent_s:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        self._spent_s += work_s
+
+    def _begin_turn(self) -> None:
+        self._spent_s = 0.0
 
     def wait(self, reader: Reader, work_s: float) -> None:
         """Have a connection wait for its turn, which was read for so long and is paused now; once until `read_more`."""

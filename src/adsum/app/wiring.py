@@ -8,6 +8,7 @@ import random
 import secrets
 import socket
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from adsum.adapters.clock import SystemClock
@@ -31,7 +32,7 @@ from adsum.core.origins import Origins
 from adsum.core.writer import WriterOptions
 from adsum.domain.login import LoginPolicy
 from adsum.domain.platforms import PlatformRegistry, parse_platforms
-from adsum.ports import Clock, Meter, Store
+from adsum.ports import Clock, Meter, PortLoad, Store
 from adsum.service.gateway import GatewayOptions
 from adsum.service.keeper import KeeperOptions
 from adsum.service.node import Node, NodeOptions
@@ -91,25 +92,30 @@ def build(settings: Settings, secret: str) -> Parts:
     def checked() -> dict[str, bool]:
         return {name: check.ok for name, check in checks(node).items()}
 
+    def loads() -> dict[str, PortLoad]:
+        return {"ws": ws.load, "grpc": rpc.load, "http": http.load}
+
     turns = Turns()
-    metrics = MetricsPage(meter, platforms, store.census, node.snapshot, checked)
+    metrics = MetricsPage(meter, platforms, store.census, node.snapshot, checked, loads)
+    http = HttpServer(readiness, metrics, partial(meter.turned_away, "http"))
+    rpc = RpcServer(UserService(node.presence, meter, gate), rpc_limits, turns)
+    ws = WsServer(
+        node.gateway,
+        platforms,
+        WsOptions(
+            settings.handshake_timeout_ms, settings.max_message_bytes, rpc_connections=rpc_limits.max_connections
+        ),
+        turns,
+        lambda: all(checked().values()),
+        partial(meter.turned_away, "ws"),
+    )
     return Parts(
         node=node,
-        ws=WsServer(
-            node.gateway,
-            platforms,
-            WsOptions(
-                settings.handshake_timeout_ms,
-                settings.max_message_bytes,
-                rpc_connections=rpc_limits.max_connections,
-            ),
-            turns,
-            lambda: all(checked().values()),
-        ),
-        rpc=RpcServer(UserService(node.presence, meter, gate), rpc_limits, turns),
+        ws=ws,
+        rpc=rpc,
         readiness=readiness,
         metrics=metrics,
-        http=HttpServer(readiness, metrics),
+        http=http,
         lag=LoopLag(meter.loop_lag),
         authenticator=authenticator,
     )

@@ -40,7 +40,7 @@ class Link(Protocol):
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye (RFC 6455 close code) once all that is unwritten is out."""
+        """Say goodbye (RFC 6455 close code) once all that is unwritten is out; nothing more is heard of it."""
         ...
 
     def abort(self) -> None:
@@ -56,7 +56,6 @@ class Phase(Enum):
     """Where a connection is in its life."""
 
     OPEN = "open"
-    CLOSING = "closing"  # goodbye said: nothing is read or sent any more
     GONE = "gone"
 
 

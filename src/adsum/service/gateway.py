@@ -64,9 +64,6 @@ MIN_TICK_MS, MAX_TICK_MS = 50, 1_000
 STOOD_STILL_MS = 500
 """A tick this much too late says that the process was suspended or the loop blocked."""
 
-GOODBYE_MS = 2_000
-"""How long a connection may take to answer a goodbye before it is dropped."""
-
 MAX_QUESTIONS = 16
 """Subscribe requests of one connection that may wait for the store at a time."""
 
@@ -170,35 +167,22 @@ class Gateway:
 
     def closed(self, session: Session) -> None:
         """The connection is gone, whoever ended it."""
-        if session.phase is Phase.GONE:
-            return
         if session.phase is OPEN:
             self._meter.closing("client")
-        self._leave(session)
-        session.phase = Phase.GONE
-        session.link = None
-        self._wheel.remove(session, session.slot)
-        self._meter.connections(opened=0, closed=1)
+            self._end(session)
 
     # What arrives
 
     def binary(self, session: Session, payload: bytes) -> None:
-        """A binary message: one request."""
+        """A binary message: one request. Raises `FrameError` for what is none, or none that may be."""
         session.heard_ms = self._clock.monotonic_ms()
         if session.phase is OPEN:
-            try:
-                self._serve(session, session.codec.decode_request(payload, self._max_message_bytes))
-            except FrameError as error:
-                self._say_goodbye(session, error.close_code, error.detail, "frame")
+            self._serve(session, session.codec.decode_request(payload, self._max_message_bytes))
 
     def text(self, session: Session, payload: bytes) -> None:
-        """A text message: a heartbeat."""
+        """A text message: a heartbeat. Raises `FrameError` for what is none."""
         if self._hears(session):
-            try:
-                answer = answer_heartbeat(payload)
-            except FrameError as error:
-                self._say_goodbye(session, error.close_code, error.detail, "frame")
-                return
+            answer = answer_heartbeat(payload)
             if answer is not None and self._has_room(session, len(answer)):
                 assert session.link is not None
                 session.link.send_text(answer)
@@ -214,12 +198,12 @@ class Gateway:
         self._hears(session)
 
     def violated(self, session: Session, error: FrameError) -> None:
-        """The client broke the WebSocket protocol or a limit."""
+        """The client broke a protocol or a limit."""
         self._say_goodbye(session, error.close_code, error.detail, "frame")
 
-    def flooded(self, session: Session) -> None:
-        """The client had more work done for it than its share, for too long."""
-        self._say_goodbye(session, POLICY_VIOLATION, "too much work asked for, for too long: send less", "flood")
+    def flooded(self, session: Session, words: str) -> None:
+        """The client asks for too much, these words say of what."""
+        self._say_goodbye(session, POLICY_VIOLATION, words, "flood")
 
     def stalled(self, session: Session) -> None:
         """The client does not take what was sent: hold pushes back."""
@@ -373,36 +357,35 @@ class Gateway:
         each("saying goodbye", (session,), self._end_for_defect, self._drop)
 
     def _end_for_defect(self, session: Session) -> None:
-        if session.phase is OPEN:
-            self._say_goodbye(session, INTERNAL_ERROR, "this failed here, and the log says why", "defect")
-        else:
-            self._drop(session)
+        self._say_goodbye(session, INTERNAL_ERROR, "this failed here, and the log says why", "defect")
 
     def _say_goodbye(self, session: Session, code: int, reason: str, why: str) -> None:
         if session.phase is not OPEN:
             return
         if why == "frame":
             log.debug("connection %s of %.100r broke the protocol: %s", session.conn_id, session.user_id, reason)
-        session.phase = Phase.CLOSING
-        self._leave(session)
-        self._meter.closing(why)
-        self._wheel.remove(session, session.slot)
-        session.slot = self._wheel.put(session, self._clock.monotonic_ms() + GOODBYE_MS)
         assert session.link is not None
         session.link.close(code, reason)
-
-    def _leave(self, session: Session) -> None:
-        """Stop counting a session as a connection of its user."""
-        if self._registry.remove(session):
-            self._flusher.changed(session.user_id, session.cause)
-        self._watching.gone(session)
+        self._meter.closing(why)
+        self._end(session)
 
     def _drop(self, session: Session) -> None:
         link = session.link
-        session.phase = Phase.CLOSING
-        self.closed(session)
+        self._end(session)
         if link is not None:
             link.abort()
+
+    def _end(self, session: Session) -> None:
+        """Forget a session that is open, and count it as a connection of its user no longer."""
+        if session.phase is not OPEN:
+            return
+        if self._registry.remove(session):
+            self._flusher.changed(session.user_id, session.cause)
+        self._watching.gone(session)
+        session.phase = Phase.GONE
+        session.link = None
+        self._wheel.remove(session, session.slot)
+        self._meter.connections(opened=0, closed=1)
 
     # Heartbeats
 
@@ -427,9 +410,7 @@ class Gateway:
         options = self._options
         if session.phase is Phase.GONE:
             return
-        if session.phase is Phase.CLOSING:
-            self._drop(session)
-        elif now_ms - session.heard_ms >= options.heartbeat_timeout_ms:
+        if now_ms - session.heard_ms >= options.heartbeat_timeout_ms:
             self._meter.closing("timeout")
             self._drop(session)
         else:

@@ -35,7 +35,7 @@ class FairNode:
     """What flooding clients of one node share there: its turns and budgets. Complains of a turn that is too long."""
 
     def __init__(self, complain: Callable[[str], None]) -> None:
-        self.port = Port(Turns(self._look), Budgets(SHARE), lambda _transport: None)
+        self.port = Port(Turns(self._look), Budgets(SHARE), asyncio.Transport.abort)
         self._complain = complain
         self._looks = 0
         self._looks_before = 0
@@ -125,6 +125,9 @@ class Flooder(Connection):
         """There is more at once."""
         self._reading = True
         self._send_on()
+
+    def write_eof(self) -> None:
+        """The goodbye was the last."""
 
     def is_closing(self) -> bool:
         """Whether it has ended."""

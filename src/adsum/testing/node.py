@@ -79,6 +79,9 @@ class NoMeter:
     def closing(self, reason: str) -> None:
         """A connection begins to end."""
 
+    def turned_away(self, port: str, reason: str) -> None:
+        """A connection had to go."""
+
     def changes(self, online: int, offline: int) -> None:
         """Users that came online and went offline."""
 

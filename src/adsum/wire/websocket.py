@@ -55,6 +55,11 @@ class FrameReader:
         self._kind = CONTINUATION
         self._ended = False
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of a frame or a message that is not complete."""
+        return len(self._rest or b"") + len(self._parts or b"")
+
     def binary(self, data: bytes) -> bytes | None:
         """The payload if these bytes are what nearly all reads bring: one masked binary message of under 64 KiB.
 

@@ -1,6 +1,7 @@
 """The HTTP port, over real sockets."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -170,6 +171,27 @@ async def test_a_request_that_never_ends_is_cut_off(start: bytes, monkeypatch: p
     assert await asyncio.wait_for(reader.read(), 20) == b""
     writer.close()
     await writer.wait_closed()
+    await server.stop()
+
+
+async def test_a_port_that_is_full_has_room_for_a_probe(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of who has most gives way; who has one keeps it."""
+    monkeypatch.setattr(http, "http_files", lambda: 4)
+    turned_away: list[str] = []
+    server = HttpServer(service.readiness, service.metrics, turned_away.append)
+    port = await server.start("0.0.0.0", 0)
+    few = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+    many = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+    for reader, writer in (few, many[-1]):
+        writer.write(GET_LIVEZ)
+        assert (await reader.readuntil(b"true}")).startswith(b"HTTP/1.1 200")
+    for reader, _ in many[:7]:
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    assert server.load.connections == 4
+    assert turned_away == ["displaced"] * 7
+    for _, writer in (few, *many):
+        writer.close()
     await server.stop()
 
 

@@ -20,7 +20,7 @@ from adsum.build import COMPILED
 from adsum.domain.errors import StoreError
 from adsum.domain.platforms import PRESETS, PlatformRegistry
 from adsum.domain.presence import Census
-from adsum.ports import Meter, PageFormat, Snapshot
+from adsum.ports import Meter, PageFormat, PortLoad, Snapshot
 
 PLATFORMS = PlatformRegistry(PRESETS["openim"])
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -54,6 +54,7 @@ def test_events_are_counted(meter: PrometheusMeter) -> None:
     port.refused("TokenExpiredError")
     port.closing("slow")
     port.closing("something new")
+    port.turned_away("grpc", "full")
     port.changes(5, 2)
     port.changes(1, 0)
     port.renewal(ok=True)
@@ -145,7 +146,12 @@ def test_the_moment_is_told(meter: PrometheusMeter) -> None:
 
 def page_with(census: Callable[[], Awaitable[Census]]) -> MetricsPage:
     return MetricsPage(
-        PrometheusMeter(), PLATFORMS, census, lambda: Snapshot(watches=1), lambda: {"store": True, "feed": False}
+        PrometheusMeter(),
+        PLATFORMS,
+        census,
+        lambda: Snapshot(watches=1),
+        lambda: {"store": True, "feed": False},
+        lambda: {"ws": PortLoad(5, 1_000, 2), "grpc": PortLoad(3, 50), "http": PortLoad(1)},
     )
 
 
@@ -154,6 +160,16 @@ async def test_the_page_has_the_census() -> None:
         return Census(2, {1: 2})
 
     assert value(read(await page_with(census)()), "users_online") == 2
+
+
+async def test_the_page_has_what_there_is_of_each_port() -> None:
+    async def census() -> Census:
+        return Census(0, {})
+
+    found = read(await page_with(census)())
+    assert [value(found, "port_connections", port=port) for port in ("ws", "grpc", "http")] == [5, 3, 1]
+    assert [value(found, "kept_bytes", port=port) for port in ("ws", "grpc")] == [1_000, 50]
+    assert value(found, "handshakes_pending") == 2
 
 
 async def test_the_page_does_without_a_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from adsum.adapters.listener import SPARE_FILES
-from adsum.adapters.turns import SLICE_S, Turns
-from adsum.adapters.ws import guests
+from adsum.adapters.turns import SLICE_S, TURN_S, Turns
+from adsum.adapters.ws import connection, guests
 from adsum.adapters.ws.server import WsOptions, WsServer
 from adsum.core.budget import Share
 from adsum.core.session import Link, Phase, Session
 from adsum.domain.errors import AdsumError, FrameError, TooManyConnections
+from adsum.ports import PortLoad
 from adsum.wire.handshake import Handshake, build_query
 from adsum.wire.websocket import BINARY, CLOSE, PING, goodbye, goodbye_code, server_frame
 from tests.support.client import frame, upgrade_request
@@ -49,9 +50,10 @@ class NotingGateway:
     def refused(self, error: AdsumError) -> None:
         self.refusals.append(error)
 
-    def opened(self, _session: Session, link: Link) -> None:
+    def opened(self, session: Session, link: Link) -> None:
         self.open += 1
         self.links.append(link)
+        session.link = link
 
     def closed(self, _session: Session) -> None:
         self.open -= 1
@@ -68,10 +70,13 @@ class NotingGateway:
     def pong(self, _session: Session) -> None:
         self.heard.append(("pong", b""))
 
-    def violated(self, _session: Session, error: FrameError) -> None:
+    def violated(self, session: Session, error: FrameError) -> None:
         self.violations.append(error)
+        self.open -= 1
+        assert session.link is not None
+        session.link.close(error.close_code, error.detail)
 
-    def flooded(self, _session: Session) -> None:
+    def flooded(self, _session: Session, _words: str) -> None:
         self.heard.append(("flooded", b""))
 
     def stalled(self, _session: Session) -> None:
@@ -178,6 +183,104 @@ async def test_a_violation_is_told_then_nothing_is_heard_or_sent(server: WsServe
     assert not gateway.heard
     writer.close()
     await until(lambda: gateway.open == 0)
+
+
+class StrictGateway(NotingGateway):
+    """Takes no request."""
+
+    def binary(self, session: Session, payload: bytes) -> None:
+        super().binary(session, payload)
+        raise FrameError("not this one")
+
+
+async def test_nothing_is_parsed_after_a_bad_message() -> None:
+    """Neither what came with it nor what comes later: its client is told, and what it sends is thrown away."""
+    gateway = StrictGateway()
+    server = WsServer(gateway, PLATFORMS, WsOptions())
+    reader, writer = await reach(server)
+    writer.write(REQUEST + frame(BINARY, b"bad") * 1_000)
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(frame(BINARY, b"bad") * 1_000)
+    assert await reader.read() == server_frame(CLOSE, goodbye(1007, "not this one"))
+    assert gateway.heard == [("binary", b"bad")]
+    assert gateway.open == 0
+    writer.close()
+    await until(lambda: server._guests._port.sockets == 0)
+    server.stop_accepting()
+
+
+async def test_who_breaks_the_rules_again_and_again_waits_longer_and_longer_to_do_so() -> None:
+    """First its messages wait on its new connection; then it is told to go; then it is refused by its handshake."""
+    gateway = StrictGateway()
+    share = Share(burst_s=0.1, rate=0.000_001, patience_s=0, fault_s=0.04)
+    server = WsServer(gateway, PLATFORMS, WsOptions(share=share))
+    port = await server.start("127.0.0.1", 0)
+    last = b""
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST + frame(BINARY, b"bad"))
+        last = await reader.read()
+        writer.close()
+    assert len(gateway.violations) == 3, "what a burst has room for, and the one that uses it up"
+    assert json.loads(last.partition(b"\r\n\r\n")[2])["errCode"] == TooManyConnections.code
+    assert len(gateway.refusals) == 2
+    server.stop_accepting()
+
+
+class Steps:
+    """A clock on which each look takes a tenth of a slice: so a slice is about ten frames."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.looks * SLICE_S / 10
+
+
+class FakeTransport(asyncio.Transport):
+    """Says of itself what a guest asks."""
+
+    def __init__(self, waiting: list[str]) -> None:
+        super().__init__({"socket": self})
+        self._waiting = waiting
+
+    def fileno(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self._waiting.append("paused")
+
+    def resume_reading(self) -> None:
+        self._waiting.append("resumed")
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass
+
+
+async def test_a_storm_of_handshakes_leaves_others_their_turn(gateway: NotingGateway) -> None:
+    """Of a thousand that come in one turn of the loop, some are heard in it, and all in the end."""
+    waiting: list[str] = []
+    running = WsServer(gateway, PLATFORMS, WsOptions(), Turns(Steps()))
+    await running.start("127.0.0.1", 0)
+    for _ in range(1_000):
+        guest = running._guests.arrive()
+        guest.connection_made(FakeTransport(waiting))
+        guest.data_received(REQUEST)
+    in_a_turn = TURN_S / (SLICE_S / 10)
+    assert gateway.open == in_a_turn
+    assert len(waiting) == 1_000 - in_a_turn
+    await turns(1)
+    assert in_a_turn < gateway.open <= 2 * in_a_turn
+    await until(lambda: gateway.open == 1_000)
+    assert waiting.count("resumed") == waiting.count("paused")
+    running.stop_accepting()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /", REQUEST[:-1]])
@@ -308,6 +411,15 @@ class BrokenGateway:
     def refused(self, _error: AdsumError) -> None:
         self.refusals += 1
 
+    def opened(self, session: Session, link: Link) -> None:
+        session.link = link
+        if self._defect == "opened":
+            raise RuntimeError("a defect of ours")
+
+    def violated(self, session: Session, error: FrameError) -> None:
+        assert session.link is not None
+        session.link.close(error.close_code, error.detail)
+
     def closed(self, _session: Session) -> None:
         self.closed_sessions += 1
 
@@ -433,17 +545,6 @@ def test_the_last_file_descriptors_are_not_for_connections(loop: Callable[[], as
         runner.run(knock(NotingGateway()))
 
 
-class Steps:
-    """A clock on which each look takes a tenth of a slice: so a slice is about ten frames."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-
-    def __call__(self) -> float:
-        self.looks += 1
-        return self.looks * SLICE_S / 10
-
-
 FLOODS = {
     "pings": frame(PING) * 5_000,
     "pongs": frame(0xA) * 5_000,
@@ -494,6 +595,58 @@ async def test_a_flood_has_its_turns_and_no_more(kind: str) -> None:
     victim.close()
     await until(lambda: gateway.open == 0)
     assert gateway.heard.count(("flooded", b"")) == 1
+    server.stop_accepting()
+
+
+async def test_what_is_kept_is_counted_and_given_back(gateway: NotingGateway) -> None:
+    """A part of a frame, of a message in fragments, and what waits for its turn; nothing once it is heard."""
+    clock = Steps()
+    server = WsServer(gateway, PLATFORMS, WsOptions(), Turns(clock))
+    reader, writer = await reach(server)
+    writer.write(REQUEST)
+    await reader.readuntil(b"\r\n\r\n")
+    whole = frame(BINARY, bytes(30_000))
+    writer.write(whole[:10_000])
+    await until(lambda: server.load.kept_bytes == 10_000)
+    writer.write(whole[10_000:] + frame(BINARY, bytes(2_000), fin=False))
+    await until(lambda: server.load.kept_bytes == 2_000)
+    writer.write(frame(0x0) + FLOODS["pings"])
+    await until(lambda: server.load.kept_bytes > 10_000)
+    await until(lambda: len(gateway.heard) == 5_002)
+    await until(lambda: server.load.kept_bytes == 0)
+    writer.write(whole[:10_000])
+    await until(lambda: server.load.kept_bytes == 10_000)
+    writer.close()
+    await until(lambda: server.load == PortLoad(0))
+    server.stop_accepting()
+
+
+class GoingGateway(NotingGateway):
+    """Says goodbye to who asks for too much."""
+
+    def flooded(self, session: Session, words: str) -> None:
+        super().flooded(session, words)
+        assert session.link is not None
+        session.link.close(1008, words)
+
+
+async def test_who_keeps_us_waiting_longest_gives_its_room_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_KEPT_BYTES", 50_000)
+    gateway = GoingGateway()
+    server = WsServer(gateway, PLATFORMS, WsOptions())
+    port = await server.start("127.0.0.1", 0)
+    ends = []
+    for number in range(1, 7):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST + frame(BINARY, bytes(30_000))[:10_000])
+        await reader.readuntil(b"\r\n\r\n")
+        await until(lambda so_far=number: server.load.kept_bytes == min(so_far, 5) * 10_000)  # type: ignore[misc]
+        ends.append((reader, writer))
+    assert await ends[0][0].read() == server_frame(CLOSE, goodbye(1008, connection.TOO_MUCH_KEPT))
+    assert gateway.heard == [("flooded", b"")]
+    for _, writer in ends:
+        writer.close()
+    await until(lambda: server.load == PortLoad(0))
     server.stop_accepting()
 
 

@@ -478,11 +478,11 @@ async def test_a_watcher_that_ends_within_a_push_disturbs_no_other(hub: Hub) -> 
     hub.assert_empty()
 
 
-async def test_a_closing_connection_is_told_nothing(hub: Hub) -> None:
+async def test_a_connection_that_is_gone_is_told_nothing(hub: Hub) -> None:
     """After the goodbye no frame goes out."""
     session, link = hub.connect()
     await hub.watch(session, "u")
-    session.phase = Phase.CLOSING
+    session.phase = Phase.GONE
     await hub.set(IOS, "u")
     await turns()
     assert link.binary == []

@@ -3,6 +3,7 @@
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from prometheus_client import Gauge, ProcessCollector
@@ -13,7 +14,7 @@ from adsum.adapters.metrics.lanes import Lanes
 from adsum.build import COMPILED
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import Census
-from adsum.ports import PageFormat, Snapshot
+from adsum.ports import PageFormat, PortLoad, Snapshot
 from adsum.proto import user_pb2
 
 LATENCIES_S: Final = (0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -23,6 +24,10 @@ OUTCOME: Final = Label("outcome", ("ok", "failed"))
 ROLE: Final = Label("role", ("webhooks", "projection"))
 METHODS: Final = tuple(user_pb2.DESCRIPTOR.services_by_name["user"].methods_by_name)
 ERROR: Final = "the name of an error (below)"
+PORT: Final = Label("port", ("ws", "grpc", "http"))
+KEEPING: Final = ("ws", "grpc")
+TURNED_AWAY: Final = {"ws": ("displaced", "silent"), "grpc": ("full", "displaced", "silent"), "http": ("displaced",)}
+"""What happens on each port."""
 BUILD: Final = (
     Label("version", words="Adsum's version"),
     Label("python", words="Python's version"),
@@ -127,6 +132,32 @@ class PrometheusMeter:
             "protocol.",
             Label("reason", ("client", "timeout", "slow", "flood", "kicked", "frame", "drain", "logout", "defect")),
         )
+        self._sockets = book.gauge(
+            "adsum_port_connections",
+            "Connections of each port, those included that are in their handshake or about to end.",
+            PORT,
+        )
+        self._guests = book.gauge(
+            "adsum_handshakes_pending", "WebSocket connections that have not asked for anything yet."
+        )
+        self._kept = book.gauge(
+            "adsum_kept_bytes",
+            "What is kept for connections: of messages that are not whole or wait for their turn, and on gRPC also of "
+            "headers and of answers that are not taken.",
+            Label("port", KEEPING),
+        )
+        turned_away = book.counter(
+            "adsum_connections_turned_away_total",
+            "Connections that had to go before they were of use, or idle: `full`: there was no place; `displaced`: it "
+            "gave its place to another; `silent`: it did not ask in time. Refused handshakes are none of them.",
+            PORT,
+            Label("reason", ("full", "displaced", "silent")),
+        )
+        self._turned_away = {
+            (port, reason): turned_away.labels(port, reason)
+            for port, reasons in TURNED_AWAY.items()
+            for reason in reasons
+        }
 
     def _add_store(self, book: Book) -> None:
         self._reads = book.histogram(
@@ -204,6 +235,10 @@ class PrometheusMeter:
         """A connection begins to end."""
         self._closed.add(reason)
 
+    def turned_away(self, port: str, reason: str) -> None:
+        """A connection had to go."""
+        self._turned_away[port, reason].inc()
+
     def changes(self, online: int, offline: int) -> None:
         """Users that came online and went offline."""
         self._came.count += online
@@ -273,13 +308,20 @@ class PrometheusMeter:
         census: Census | None,
         platforms: PlatformRegistry,
         form: PageFormat = "text",
+        loads: Mapping[str, PortLoad] = MappingProxyType({}),
     ) -> bytes:
-        """All metrics. `checks` are those of readiness; no census: the store did not answer."""
+        """All metrics. `checks` are those of readiness, `loads` by port; no census: the store did not answer."""
         for tally in (self._came, self._went, self._opened, self._frames, self._merged, self._hits, self._misses):
             tally.flush()
         self._open.set(self._open_now)
         self._lanes.observe(snapshot)
         tell_readiness(self._ready, checks)
+        for port, load in loads.items():
+            self._sockets.labels(port).set(load.connections)
+            if port in KEEPING:
+                self._kept.labels(port).set(load.kept_bytes)
+        if "ws" in loads:
+            self._guests.set(loads["ws"].guests)
         self._watches.set(snapshot.watches)
         self._watched.set(snapshot.watched_users)
         self._hot.set(snapshot.hot_users)

@@ -12,7 +12,7 @@ from adsum.adapters.metrics.meter import PrometheusMeter
 from adsum.domain.errors import StoreError
 from adsum.domain.platforms import PlatformRegistry
 from adsum.domain.presence import Census
-from adsum.ports import PageFormat, Snapshot
+from adsum.ports import PageFormat, PortLoad, Snapshot
 
 CENSUS_TIMEOUT_S: Final = 2
 """Metrics matter most while the store is in trouble, so reading them does not wait for it for long."""
@@ -21,7 +21,8 @@ CENSUS_TIMEOUT_S: Final = 2
 class MetricsPage:
     """The page of metrics; awaiting a call gives it.
 
-    `census` is the store's, `snapshot` the services'; `checks` are those of readiness, and whether each is well.
+    `census` is the store's, `snapshot` the services', `loads` the ports'; `checks` are those of readiness, and
+    whether each is well.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class MetricsPage:
         census: Callable[[], Awaitable[Census]],
         snapshot: Callable[[], Snapshot],
         checks: Callable[[], Mapping[str, bool]],
+        loads: Callable[[], Mapping[str, PortLoad]],
     ) -> None:
         self._meter = meter
         self._platforms = platforms
         self._census = census
         self._snapshot = snapshot
         self._checks = checks
+        self._loads = loads
 
     async def __call__(self, form: PageFormat = "text") -> bytes:
         """The page; the store's part is missing if it does not answer within 2 s."""
@@ -46,7 +49,7 @@ class MetricsPage:
                 census = await self._census()
         except (StoreError, TimeoutError):
             pass
-        return self._meter.page(self._snapshot(), self._checks(), census, self._platforms, form)
+        return self._meter.page(self._snapshot(), self._checks(), census, self._platforms, form, self._loads())
 
 
 class LoopLag:

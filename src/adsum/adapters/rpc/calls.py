@@ -32,6 +32,9 @@ from adsum.wire.rpc import RpcRefused, StatusCode
 STALLED_TICKS = 10
 """Seconds in which more of a request must come."""
 
+WHOLE_TICKS = 60
+"""Seconds in which a request must be whole: 4 MiB by then are half a megabit a second."""
+
 UNTAKEN_TICKS = 60
 """Seconds in which a client must take something of an answer, or of what was written to it."""
 
@@ -47,10 +50,10 @@ class _Call:
 
     A unary one whose request is not whole has a `body`, one that is worked on is `running`, and a
     streaming one has its `requests` too, and `taken` while an answer waits to be sent. For `still_ticks`
-    it has had `seen_bytes` kept.
+    it has had `seen_bytes` kept, and for `begun_ticks` its request has not been whole.
     """
 
-    __slots__ = ("body", "deadline", "requests", "running", "seen_bytes", "still_ticks", "taken")
+    __slots__ = ("begun_ticks", "body", "deadline", "requests", "running", "seen_bytes", "still_ticks", "taken")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -59,7 +62,7 @@ class _Call:
         self.requests: Requests | None = None
         self.taken: asyncio.Future[None] | None = None
         self.seen_bytes = 0
-        self.still_ticks = 0
+        self.still_ticks = self.begun_ticks = 0
 
 
 class Calls:
@@ -339,11 +342,14 @@ class Calls:
         return None
 
     def _stalled(self, stream: Stream[Called], call: _Call) -> bool:
-        """Whether no more of a request came, or nothing of the rest of an answer was taken."""
+        """Whether no more of a request came, or not all in time, or nothing of the rest of an answer was taken."""
         size = _kept_for(stream)
         call.still_ticks = call.still_ticks + 1 if size == call.seen_bytes else 0
         call.seen_bytes = size
-        return call.still_ticks >= (STALLED_TICKS if stream.tail is None else UNTAKEN_TICKS)
+        if stream.tail is not None:
+            return call.still_ticks >= UNTAKEN_TICKS
+        call.begun_ticks += 1
+        return call.still_ticks >= STALLED_TICKS or call.begun_ticks >= WHOLE_TICKS
 
 
 def _kept_for(stream: Stream[Called]) -> int:

@@ -202,7 +202,8 @@ class Connection(asyncio.Protocol):
         elif self._lingering:
             self._count_ticks(LINGER_TICKS)
         elif not self._http.greeted:
-            self._count_ticks(GREETING_TICKS)
+            if self._count_ticks(GREETING_TICKS):
+                self._desk.turned_away("silent")
         elif self._sender.streams or self._http.last_id != self._last_id:
             self.ticks, self._last_id = 0, self._http.last_id
         else:
@@ -210,10 +211,13 @@ class Connection(asyncio.Protocol):
             if self.ticks > IDLE_TICKS:
                 self.leave()
 
-    def _count_ticks(self, most: int) -> None:
+    def _count_ticks(self, most: int) -> bool:
+        """Whether it has to go."""
         self.ticks += 1
-        if self.ticks > most and self._transport is not None:
-            self._transport.abort()
+        late = self.ticks > most and self._transport is not None and not self._transport.is_closing()
+        if late:
+            self.abort()
+        return late
 
     @property
     def idle(self) -> bool:

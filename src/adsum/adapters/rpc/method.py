@@ -82,13 +82,21 @@ class Keeper(Protocol):
 class Desk:
     """What all connections of a server share: its methods, its limits, and how near these are.
 
-    `flooded` is to be called for each that was ended because of what it sends.
+    `flooded` is to be called for each that was ended because of what it sends, `turned_away` with the reason for
+    each that had to go for what it did not.
     """
 
-    def __init__(self, methods: Mapping[str, Method], limits: RpcLimits, flooded: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        limits: RpcLimits,
+        flooded: Callable[[], None],
+        turned_away: Callable[[str], None],
+    ) -> None:
         self.methods = methods
         self.limits = limits
         self.flooded = flooded
+        self.turned_away = turned_away
         self.calls = 0
         self.kept_bytes = 0
         self.keepers: set[Keeper] = set()

@@ -5,13 +5,15 @@ import logging
 from functools import partial
 from itertools import islice
 
-from adsum.adapters.listener import files_are_short, rpc_files, serve
+from adsum.adapters.crowds import Crowds
+from adsum.adapters.listener import address_of, files_are_short, rpc_files, serve
 from adsum.adapters.rpc import reflection
 from adsum.adapters.rpc.connection import Connection
 from adsum.adapters.rpc.health import OVERALL, Health
 from adsum.adapters.rpc.method import Desk, RpcLimits
 from adsum.adapters.rpc.user import SERVICE_NAME, UserService
 from adsum.adapters.turns import Turns
+from adsum.ports import PortLoad
 from adsum.service.each import each
 
 log = logging.getLogger(__name__)
@@ -32,11 +34,16 @@ class RpcServer:
     def __init__(self, service: UserService, limits: RpcLimits | None = None, turns: Turns | None = None) -> None:
         self._health = Health(frozenset((OVERALL, SERVICE_NAME)))
         methods = {**service.methods(), **self._health.methods(), **reflection.methods()}
-        self._desk = Desk(methods, limits or RpcLimits(), partial(service.meter.closing, "flood"))
+        self._desk = Desk(
+            methods,
+            limits or RpcLimits(),
+            partial(service.meter.closing, "flood"),
+            partial(service.meter.turned_away, "grpc"),
+        )
         self._turns = turns or Turns()
         self._servers: list[asyncio.Server] = []
-        self._connections: dict[Connection, str] = {}
-        self._peers: dict[str, dict[Connection, None]] = {}
+        self._connections: dict[Connection, None] = {}
+        self._crowds: Crowds[Connection] = Crowds()
         self._displaced: dict[Connection, None] = {}
         self._max_connections = 0
         self._turned_away = 0
@@ -60,6 +67,11 @@ class RpcServer:
             raise OSError(error.errno, f"gRPC can't listen on {address}: {error.strerror or error}") from None
         self._tick()
         return taken
+
+    @property
+    def load(self) -> PortLoad:
+        """What there is of it, and what is kept for it."""
+        return PortLoad(len(self._connections), self._desk.kept_bytes)
 
     def set_serving(self, *, serving: bool) -> None:
         """Tell health clients whether calls are welcome. Without effect once stopping."""
@@ -95,13 +107,13 @@ class RpcServer:
         return Connection(self._desk, self._turns, self._made, self._lost)
 
     def _made(self, connection: Connection, transport: asyncio.Transport) -> None:
-        peer = _address(transport)
-        self._connections[connection] = peer
-        self._peers.setdefault(peer, {})[connection] = None
+        self._connections[connection] = None
+        self._crowds.join(connection, address_of(transport))
         self._desk.keepers.add(connection)
-        full = len(self._connections) - len(self._displaced) > self._max_connections
+        full = len(self._crowds) > self._max_connections
         if (full or files_are_short(transport)) and not self._make_room(connection):
             self._turned_away += 1
+            self._desk.turned_away("full")
             transport.abort()
         elif self._stopping:
             connection.leave()
@@ -112,8 +124,7 @@ class RpcServer:
         It is one of the address with most connections that has an idle one, and none of an
         address with fewer than the newcomer's: who has many takes nothing from who has few.
         """
-        least = len(self._peers[self._connections[newcomer]])
-        for crowd in sorted((one for one in self._peers.values() if len(one) >= least), key=len, reverse=True):
+        for crowd in self._crowds.as_large_as_of(newcomer):
             # Of those idle as long the first: the older one.
             found = max((one for one in crowd if one.idle and one is not newcomer), key=_idle_ticks, default=None)
             if found is not None:
@@ -123,22 +134,16 @@ class RpcServer:
 
     def _displace(self, connection: Connection) -> None:
         self._gave_way += 1
-        self._leave_peer(connection)
+        self._desk.turned_away("displaced")
+        self._crowds.leave(connection)
         self._displaced[connection] = None
         connection.leave()
         over = len(self._displaced) - self._max_connections // LEAVING_SHARE
         for one in tuple(islice(self._displaced, max(0, over))):
             one.abort()
 
-    def _leave_peer(self, connection: Connection) -> None:
-        peer = self._connections[connection]
-        crowd = self._peers.get(peer, {})
-        crowd.pop(connection, None)
-        if not crowd:
-            self._peers.pop(peer, None)
-
     def _lost(self, connection: Connection) -> None:
-        self._leave_peer(connection)
+        self._crowds.leave(connection)
         del self._connections[connection]
         self._displaced.pop(connection, None)
         self._desk.keepers.discard(connection)
@@ -154,12 +159,6 @@ class RpcServer:
             log.warning("ended %d idle gRPC connections: others needed their place", self._gave_way)
             self._gave_way = 0
         self._ticking = asyncio.get_running_loop().call_later(1, self._tick)
-
-
-def _address(transport: asyncio.Transport) -> str:
-    """Where a client is; none if it has gone already."""
-    name = transport.get_extra_info("peername")
-    return str(name[0]) if name else ""
 
 
 def _idle_ticks(connection: Connection) -> int:

@@ -4,6 +4,7 @@ Kept only of those who had more than a moment's work lately.
 """
 
 import asyncio
+from math import inf
 
 from adsum.core.budget import Budget, Share
 
@@ -28,6 +29,14 @@ class Budgets:
         if self._timer is None:
             self._timer = loop.call_later(FORGET_S, self._forget)
         return budget.spend(work_s, loop.time())
+
+    def blame(self, user_id: str) -> None:
+        """Note a fault of a user's, for which its connection ends."""
+        self.spend(user_id, self._share.fault_s)
+
+    def is_told_to_go(self, user_id: str) -> bool:
+        """Whether a user has used up its share, and our patience."""
+        return user_id in self._budgets and self.spend(user_id, 0) == inf
 
     def __contains__(self, user_id: str) -> bool:
         """Whether a user had more than a moment's work lately."""

@@ -54,11 +54,11 @@ class Host(Protocol):
         ...
 
     def binary(self, session: Session, payload: bytes) -> None:
-        """A binary message came."""
+        """A binary message came; raises `FrameError` for one that may not be."""
         ...
 
     def text(self, session: Session, payload: bytes) -> None:
-        """A text message came (UTF-8)."""
+        """A text message came (UTF-8); raises `FrameError` for one that may not be."""
         ...
 
     def ping(self, session: Session, payload: bytes) -> None:
@@ -70,11 +70,11 @@ class Host(Protocol):
         ...
 
     def violated(self, session: Session, error: FrameError) -> None:
-        """The client broke the WebSocket protocol or a limit."""
+        """The client broke a protocol or a limit: say goodbye."""
         ...
 
-    def flooded(self, session: Session) -> None:
-        """The client had more work done for it than its share, for too long."""
+    def flooded(self, session: Session, words: str) -> None:
+        """The client asks for too much, these words say of what: say goodbye."""
         ...
 
     def stalled(self, session: Session) -> None:
@@ -86,14 +86,23 @@ class Host(Protocol):
         ...
 
 
+MAX_KEPT_BYTES = 64 << 20
+"""Of messages that are not whole or wait for their turn, on all connections of a port."""
+
+TOO_MUCH_WORK = "too much work asked for, for too long: send less"
+TOO_MUCH_KEPT = "what was sent waits for its end or its turn, and others need the room: send less"
+
+
 class Port:
     """What the connections of one port share; each would keep references of its own.
 
-    `outlast` takes over the transport of one that ends before all that was sent is taken.
+    `outlast` takes over the transport of one that has ended, until the client hangs up or its time is up.
     `sockets` is how many there are, those included that are not open yet or no longer.
+    `kept_bytes` are kept for `_keepers`, in the order they began: who comes with more than there is room for
+    takes that of who has kept us waiting for longest.
     """
 
-    __slots__ = ("budgets", "now", "outlast", "sockets", "turns")
+    __slots__ = ("_keepers", "budgets", "kept_bytes", "now", "outlast", "sockets", "turns")
 
     def __init__(self, turns: Turns, budgets: Budgets, outlast: Callable[[asyncio.Transport], None]) -> None:
         self.turns = turns
@@ -101,14 +110,29 @@ class Port:
         self.budgets = budgets
         self.outlast = outlast
         self.sockets = 0
+        self.kept_bytes = 0
+        self._keepers: dict[Connection, int] = {}
+
+    def keep(self, connection: "Connection", size: int) -> None:
+        """So many bytes are kept for a connection now."""
+        before = self._keepers.get(connection, 0)
+        if size == before:
+            return
+        self.kept_bytes += size - before
+        if not size:
+            del self._keepers[connection]
+            return
+        self._keepers[connection] = size
+        while self.kept_bytes > MAX_KEPT_BYTES:
+            next(iter(self._keepers)).overflow()
 
 
 class Connection:
     """One open connection; a `Reader` in the line of turns while it is paused.
 
-    `_talking` until a goodbye is sent: nothing may follow it. Transports say that
-    writing should pause at 64 KiB unwritten, and may go on at 16. `_frames` are those
-    that came and had no turn yet.
+    `_talking` until a goodbye is sent: nothing may follow it, and nothing that comes is
+    looked at any more. Transports say that writing should pause at 64 KiB unwritten, and
+    may go on at 16. `_frames` are those that came and had no turn yet.
 
     An `asyncio.Protocol` in all but its base: event loops only call the methods, and with
     a foreign base the class could not be compiled.
@@ -134,10 +158,12 @@ class Connection:
         except Exception:
             log.exception("opening a connection failed")
             self._defect()
+        if not self._talking:
+            return
         if self._session.user_id in self._port.budgets:
             # Not even a frame comes before the wait of who comes back from it.
             self._frames = self._reader.feed(received)
-            self._wait_turn(0)
+            self._wait_turn(0, len(received))
         elif received:
             self.data_received(received)
 
@@ -156,7 +182,7 @@ class Connection:
             self._failed(error)
         late_s = now() - until
         if late_s > 0:
-            self._wait_turn(late_s + SLICE_S)
+            self._wait_turn(late_s + SLICE_S, len(data))
 
     def eof_received(self) -> None:
         """The client has ended its side: so does the transport then."""
@@ -165,7 +191,7 @@ class Connection:
         """It has ended."""
         self._port.sockets -= 1
         self._talking = False
-        self._frames = None
+        self._let_go()
         self._host.closed(self._session)
 
     def pause_writing(self) -> None:
@@ -178,8 +204,11 @@ class Connection:
 
     # In the line of turns
 
-    def _wait_turn(self, work_s: float) -> None:
-        if not self._transport.is_closing():
+    def _wait_turn(self, work_s: float, size: int) -> None:
+        """Wait in line, after so much work, with a read of this size: it is kept as a whole until it is worked off."""
+        if self._talking and not self._transport.is_closing():
+            if self._frames is not None:
+                self._port.keep(self, size)
             self._transport.pause_reading()
             self._port.turns.wait(self, work_s)
 
@@ -192,14 +221,18 @@ class Connection:
         return self._frames is not None
 
     def charge(self, work_s: float) -> float:
-        """Pay for work; who asks for too much for too long is told to go, and is not read from any more."""
-        if self._transport.is_closing():
-            return inf
+        """Pay for work; who asks for too much for too long is told to go."""
         wait_s = self._port.budgets.spend(self._session.user_id, work_s)
+        if not self._talking or self._transport.is_closing():
+            return inf
         if wait_s == inf:
-            self._frames = None
-            self._host.flooded(self._session)
+            self._host.flooded(self._session, TOO_MUCH_WORK)
         return wait_s
+
+    def overflow(self) -> None:
+        """Others need the room of what is kept here."""
+        self._let_go()
+        self._host.flooded(self._session, TOO_MUCH_KEPT)
 
     def read_more(self) -> None:
         """Take more from the client."""
@@ -226,9 +259,13 @@ class Connection:
         self._send(PONG, payload)
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye; the client's answer, or the gateway's patience, ends the connection."""
-        self._send(CLOSE, goodbye(code, reason))
-        self._talking = False
+        """Say goodbye. What the client still sends must not keep that from it, but is only thrown away."""
+        if not self._talking:
+            return
+        self._say_goodbye(code, reason)
+        if not self._transport.is_closing():
+            end_sending(self._transport)
+            self._port.outlast(self._transport)
 
     def abort(self) -> None:
         """Drop the connection now."""
@@ -242,6 +279,16 @@ class Connection:
         if self._talking:
             self._transport.write(server_frame(opcode, payload))
 
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        self._send(CLOSE, goodbye(code, reason))
+        self._talking = False
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep nothing of what came."""
+        self._frames = None
+        self._port.keep(self, 0)
+
     # What arrives
 
     def _read_frames(self, until: float) -> None:
@@ -251,9 +298,12 @@ class Connection:
         now = self._port.now
         for opcode, payload in frames:
             self._take(opcode, payload)
+            if not self._talking:
+                return
             if now() >= until:
                 return
         self._frames = None
+        self._port.keep(self, self._reader.kept_bytes)
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == BINARY:
@@ -270,26 +320,23 @@ class Connection:
     def _answer_goodbye(self, payload: bytes) -> None:
         """The client's goodbye, or its answer to ours: echo it once, and end."""
         code = goodbye_code(payload)
-        self.close(NORMAL_CLOSURE if code == NO_CODE else code, "")
+        self._say_goodbye(NORMAL_CLOSURE if code == NO_CODE else code, "")
         self._hang_up()
 
     def _failed(self, error: Exception) -> None:
         """A frame may not be as it is, or we failed at it: no more are read."""
-        self._frames = None
         if not isinstance(error, FrameError):
             log.error("reading a connection failed", exc_info=error)
             self._defect()
             return
+        # So that who comes back at once to do it again has to wait.
+        self._port.budgets.blame(self._session.user_id)
         self._host.violated(self._session, error)
-        self.close(error.close_code, error.detail)
-        # What it still sends is not read, but must not keep the goodbye from it; the gateway's patience ends it.
-        if not self._transport.is_closing():
-            end_sending(self._transport)
 
     def _defect(self) -> None:
         """Something is wrong in our own callbacks: end the connection."""
         self.close(INTERNAL_ERROR, "this failed here, and the log says why")
-        self._hang_up()
+        self._host.closed(self._session)
 
     def _hang_up(self) -> None:
         """End once all is sent. The gateway hears it now: the client may take as long as it likes, or for ever."""

@@ -23,6 +23,7 @@ from adsum.core.session import POLICY_VIOLATION
 from adsum.core.wheel import Wheel
 from adsum.domain.errors import AdsumError, InternalError, TooManyConnections
 from adsum.domain.platforms import PlatformRegistry
+from adsum.ports import PortLoad
 from adsum.service.each import each
 from adsum.wire.handshake import SUCCESS_BODY, parse_handshake, refusal_body, wants_text_outcome
 from adsum.wire.upgrade import (
@@ -68,6 +69,7 @@ class Guests:
         share: Share,
         ready: Callable[[], bool],
         rpc_connections: int,
+        turned_away: Callable[[str], None],
     ) -> None:
         self._host = host
         self._ready = ready
@@ -77,8 +79,10 @@ class Guests:
         self._tick_ms = max(1, handshake_timeout_ms // TICKS)
         self._wheel: Wheel[Guest] = Wheel(self._tick_ms, 0)
         self._timer: asyncio.TimerHandle | None = None
+        self.turns = turns
         self._port = Port(turns, Budgets(share), self.outlast)
         self._rpc_connections = rpc_connections
+        self._turned_away = turned_away
         self._most_sockets = inf
         self._asking: dict[Guest, None] = {}
 
@@ -108,6 +112,7 @@ class Guests:
         if self._port.sockets > self._most_sockets or files_are_out(transport):
             oldest = next(iter(self._asking))
             del self._asking[oldest]
+            self._turned_away("displaced")
             oldest.drop()
 
     def asked(self, guest: "Guest") -> None:
@@ -119,17 +124,27 @@ class Guests:
         self._port.sockets -= 1
         self._asking.pop(guest, None)
 
+    @property
+    def load(self) -> PortLoad:
+        """What there is of the port, and what is kept for it."""
+        return PortLoad(self._port.sockets, self._port.kept_bytes, len(self._asking))
+
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
-        each("dropping a connection", self._wheel.turn(int(loop.time() * 1000)), Guest.drop)
+        each("dropping a connection", self._wheel.turn(int(loop.time() * 1000)), self._time_is_up)
         self._timer = loop.call_later(self._tick_ms / 1000, self._turn) if self._wheel else None
+
+    def _time_is_up(self, guest: "Guest") -> None:
+        if guest in self._asking:
+            self._turned_away("silent")
+        guest.drop()
 
     def receive(self, request: UpgradeRequest, transport: asyncio.Transport) -> Connection | None:
         """Answer a handshake: with a connection, which is open then, or None for a refusal."""
         query = request.query
         try:
-            self._check_files(transport)
             handshake = parse_handshake(query, {"compression": request.header(b"compression") or ""}, self._platforms)
+            self._check_room(transport, handshake.user_id)
             session = self._host.admit(handshake, request.header(b"origin"))
         except AdsumError as error:
             refusal = error
@@ -158,16 +173,21 @@ class Guests:
         self._host.refused(error)
         transport.write(http_response(error.status, "text/plain; charset=utf-8", f"{error.detail}\n".encode()))
 
-    def _check_files(self, transport: asyncio.Transport) -> None:
+    def _check_room(self, transport: asyncio.Transport, user_id: str) -> None:
         most = self._most_sockets
         if files_are_short(transport) or self._port.sockets > most - min(MAX_ROOM, most / 8):
             raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
+        # Before its token is looked at: that is the work.
+        if self._port.budgets.is_told_to_go(user_id):
+            raise TooManyConnections("this user asked for too much work, for too long: come back later")
 
     def outlast(self, transport: asyncio.Transport) -> None:
         """A connection has ended, but not all that was sent is taken: drop it when its time is up."""
         guest = Guest(self, LINGER_MS)
         guest.dismissed(transport)
         transport.set_protocol(cast("asyncio.Protocol", guest))
+        # It may be in line, where it would not come to an end.
+        transport.resume_reading()
 
 
 def _refusal(request: UpgradeRequest, body: bytes, *, as_frame: bool) -> bytes:
@@ -184,13 +204,13 @@ class Guest:
     a foreign base the class could not be compiled.
     """
 
-    __slots__ = ("_discarded", "_guests", "_received", "_refused", "_slot", "_transport", "_within_ms")
+    __slots__ = ("_discarded", "_guests", "_received", "_refused", "_slot", "_transport", "_waiting", "_within_ms")
 
     def __init__(self, guests: Guests, within_ms: int) -> None:
         self._guests = guests
         self._within_ms = within_ms
         self._received = b""
-        self._refused = False
+        self._refused = self._waiting = False
         self._discarded = 0
         self._slot = 0
         self._transport: asyncio.Transport | None = None
@@ -226,6 +246,18 @@ class Guest:
             self._discard(len(data))
             return
         self._received += data
+        turns = self._guests.turns
+        if turns.is_spent():
+            self._waiting = True
+            self._transport.pause_reading()
+            turns.wait(self, 0)
+            return
+        began = turns.now()
+        self._hear(self._transport)
+        turns.spend(turns.now() - began)
+
+    def _hear(self, transport: asyncio.Transport) -> None:
+        """Answer the request, if it is whole."""
         try:
             found = split_request(self._received)
             if found is None:
@@ -234,21 +266,38 @@ class Guest:
             self._guests.asked(self)
             probe = parse_probe(head)
             if probe is not None:
-                self._guests.tell(probe, self._transport)
-                self._linger(self._transport)
+                self._guests.tell(probe, transport)
+                self._linger(transport)
                 return
             request = parse_request(head)
         except UpgradeError as error:
-            self._guests.reject(error, self._transport)
-            self._linger(self._transport)
+            self._guests.reject(error, transport)
+            self._linger(transport)
             return
-        connection = self._guests.receive(request, self._transport)
+        connection = self._guests.receive(request, transport)
         if connection is None:
-            self._linger(self._transport)
+            self._linger(transport)
             return
         self._guests.forget(self, self._slot)
-        self._transport.set_protocol(cast("asyncio.Protocol", connection))
+        transport.set_protocol(cast("asyncio.Protocol", connection))
         connection.opened(rest)
+
+    # In the line of turns
+
+    def read_on(self, until: float) -> bool:  # noqa: ARG002 - a handshake is short
+        """Go on with what came: it is a guest no longer then."""
+        self._waiting = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+            self._hear(self._transport)
+        return False
+
+    def charge(self, work_s: float) -> float:  # noqa: ARG002 - it is not known whose work it is
+        """Its turn is all that a guest waits for, and it comes once."""
+        return 0 if self._waiting else inf
+
+    def read_more(self) -> None:
+        """What is read after its turn is read for another, or thrown away."""
 
     # Ending
 

@@ -13,6 +13,7 @@ from adsum.adapters.ws.connection import Host
 from adsum.adapters.ws.guests import Guests
 from adsum.core.budget import Share
 from adsum.domain.platforms import PlatformRegistry
+from adsum.ports import PortLoad
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class WsOptions:
 class WsServer:
     """Listens on one address and feeds one gateway. `turns` are shared with the other ports.
 
-    `ready` tells whether load balancers should send clients here.
+    `ready` tells whether load balancers should send clients here; `turned_away` is told of each connection that
+    had to go before it was open, and why.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class WsServer:
         options: WsOptions,
         turns: Turns | None = None,
         ready: Callable[[], bool] = lambda: True,
+        turned_away: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._guests = Guests(
             gateway,
@@ -52,6 +55,7 @@ class WsServer:
             options.share,
             ready,
             options.rpc_connections,
+            turned_away,
         )
         self._backlog = options.backlog
         self._servers: list[asyncio.Server] = []
@@ -64,6 +68,11 @@ class WsServer:
         self._guests.begin()
         self._servers, chosen = await serve(self._guests.arrive, host, port, shared=shared, backlog=self._backlog)
         return chosen
+
+    @property
+    def load(self) -> PortLoad:
+        """What there is of it, and what is kept for it."""
+        return self._guests.load
 
     def stop_accepting(self) -> None:
         """Listen no longer; connections stay."""

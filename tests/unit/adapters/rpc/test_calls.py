@@ -530,6 +530,22 @@ async def test_half_a_request_is_not_waited_for(port: int, monkeypatch: pytest.M
     raw.writer.close()
 
 
+async def test_a_request_that_trickles_has_a_time_in_all(port: int, server: RpcServer) -> None:
+    """A byte each second keeps it for a minute, not for ever."""
+    raw = await Raw.connect(port)
+    (of_raw,) = await connections(server)
+    stream = await raw.begin("getUserStatus")
+    raw.writer.write(h2.frame(h2.DATA, 0, stream, write_message(bytes(1_000))[:500]))
+    await until(lambda: bool(of_raw._sender.streams))
+    for _ in range(calls.WHOLE_TICKS):
+        assert of_raw._sender.streams
+        of_raw.data_received(h2.frame(h2.DATA, 0, stream, b"\0"))
+        of_raw._calls.tick()
+    assert not of_raw._sender.streams
+    assert b"\x0bgrpc-status\x014" in await status_of(raw)
+    raw.writer.close()
+
+
 async def test_who_keeps_most_loses_it_and_not_who_comes_last(
     port: int, server: RpcServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
