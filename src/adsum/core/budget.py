@@ -11,7 +11,7 @@ class Share:
     Whoever wants more has to wait, until `again_s` are there; whoever still wants more after `patience_s`
     of that is told to go.
     No single piece of work counts as more than `dearest_s`: what takes longer is this process standing still.
-    What breaks the rules counts as `fault_s` besides: with it comes all the work of connecting anew.
+    What breaks the rules counts as `fault_s` besides: about what it takes to connect, be told and go.
     """
 
     burst_s: float = 0.25
@@ -19,7 +19,7 @@ class Share:
     again_s: float = 0.01
     patience_s: float = 10.0
     dearest_s: float = 0.1
-    fault_s: float = 0.05
+    fault_s: float = 0.002
 
 
 class Budget:
