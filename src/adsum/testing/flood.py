@@ -35,7 +35,7 @@ class FairNode:
     """What flooding clients of one node share there: its turns and budgets. Complains of a turn that is too long."""
 
     def __init__(self, complain: Callable[[str], None]) -> None:
-        self.port = Port(Turns(self._look), Budgets(SHARE), asyncio.Transport.abort)
+        self.port = Port(Turns(self._look), Budgets(SHARE), lambda transport: transport.abort())
         self._complain = complain
         self._looks = 0
         self._looks_before = 0
