@@ -1,7 +1,6 @@
 """Requests and heartbeats in all codecs, and what becomes of clients that break the rules."""
 
 import asyncio
-import contextlib
 import gzip
 import json
 import struct
@@ -15,10 +14,7 @@ from adsum.wire.protobuf import encode_background, encode_watch
 from tests.support.client import (
     BINARY,
     CLOSE,
-    CONTINUATION,
     PING,
-    PONG,
-    TEXT,
     Client,
     Raw,
     client,
@@ -176,13 +172,6 @@ async def test_debug_says_why_a_frame_was_broken(service: RunningService) -> Non
     await eventually(logged(service, f"of 'garbler' broke the protocol: {reason}"))
 
 
-async def test_a_text_frame_that_is_no_text_closes(service: RunningService) -> None:
-    async with raw(service) as one:
-        await one.upgrade(service.url("strange"))
-        await one.send(frame(TEXT, b'{"type":"ping","body":"\xff"}'))
-        assert await goodbye(one) == 1007
-
-
 # Heartbeats
 
 
@@ -203,15 +192,6 @@ async def test_protocol_pings_are_answered_with_their_payload(service: RunningSe
             await (await one.ws.ping(payload))
         await one.ws.pong(b"unasked")
         await alive(one)
-
-
-async def test_a_ping_may_come_between_fragments(service: RunningService) -> None:
-    async with raw(service) as one:
-        await one.upgrade(service.url("beats"))
-        await one.send(frame(TEXT, b'{"type":', fin=False) + frame(PING, b"between"))
-        assert await one.next_frame() == (PONG, b"between")
-        await one.send(frame(CONTINUATION, b'"pi', fin=False) + frame(CONTINUATION, b'ng"}'))
-        assert await one.next_frame() == (TEXT, b'{"type":"pong"}')
 
 
 # Fragments and sizes
@@ -303,71 +283,6 @@ async def test_gob_lengths_that_lie_close(service: RunningService) -> None:
 
 
 # The protocol itself
-
-
-def claims(size: int) -> bytes:
-    """The beginning of a frame that claims a size."""
-    return struct.pack(">BBQ", 0x80 | BINARY, 0xFF, size) + bytes(4) + b"some"
-
-
-VIOLATIONS = {
-    "reserved bit 1": (1002, frame(BINARY, b"x", rsv=4)),
-    "reserved bit 3": (1002, frame(BINARY, b"x", rsv=1)),
-    "a continuation of nothing": (1002, frame(CONTINUATION, b"x")),
-    "a message within a message": (1002, frame(BINARY, b"x", fin=False) + frame(BINARY, b"y")),
-    "a message within one of another type": (1002, frame(BINARY, b"x", fin=False) + frame(TEXT, b"y")),
-    "no mask": (1002, frame(BINARY, b"x", masked=False)),
-    "an unknown type": (1002, frame(0x3, b"x")),
-    "an unknown control type": (1002, frame(0xB, b"x")),
-    "a long ping": (1002, frame(PING, b"x" * 126)),
-    "a fragmented ping": (1002, frame(PING, b"x", fin=False)),
-    "a goodbye of one byte": (1002, frame(CLOSE, b"x")),
-    "a goodbye with a code below all": (1002, frame(CLOSE, struct.pack(">H", 999))),
-    "a goodbye with a code never sent": (1002, frame(CLOSE, struct.pack(">H", 1005))),
-    "a goodbye that is no text": (1007, frame(CLOSE, struct.pack(">H", 1000) + b"\xff\xfe")),
-    "a long goodbye": (1002, frame(CLOSE, struct.pack(">H", 1000) + b"x" * 124)),
-    # Nothing is kept for a claim: it is refused before the bytes come.
-    "65,536 bytes": (1009, claims(65_536)),
-    "2^31 bytes": (1009, claims(2**31)),
-    "2^62 bytes": (1009, claims(2**62)),
-    "2^63 bytes": (1002, claims(2**63)),
-    "2^64 - 1 bytes": (1002, claims(2**64 - 1)),
-}
-
-
-async def test_breaking_the_websocket_protocol_ends_the_connection(service: RunningService) -> None:
-    """Each violation has the close code of RFC 6455 section 7.4.1, and the connection ends once that is answered."""
-
-    async def violate(sent: bytes) -> int:
-        async with raw(service) as one:
-            await one.upgrade(service.url("breaker"))
-            await one.send(sent)
-            code = await goodbye(one)
-            with contextlib.suppress(OSError):
-                await one.send(frame(CLOSE))
-            assert await one.rest() == b""
-            return code
-
-    codes = await asyncio.gather(*(violate(sent) for _, sent in VIOLATIONS.values()))
-    assert dict(zip(VIOLATIONS, codes, strict=True)) == {name: code for name, (code, _) in VIOLATIONS.items()}
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
-async def test_a_goodbye_is_echoed(service: RunningService, code: int) -> None:
-    async with raw(service) as one:
-        await one.upgrade(service.url("leaves"))
-        await one.send(frame(CLOSE, struct.pack(">H", code) + b"bye"))
-        opcode, payload = await one.next_frame()
-        assert (opcode, payload[:2]) == (CLOSE, struct.pack(">H", code))
-        assert await one.rest() == b""
-
-
-async def test_a_goodbye_without_a_code_is_answered(service: RunningService) -> None:
-    async with raw(service) as one:
-        await one.upgrade(service.url("leaves"))
-        await one.send(frame(CLOSE))
-        assert (await one.next_frame())[0] == CLOSE
-        assert await one.rest() == b""
 
 
 async def test_nothing_is_read_after_a_goodbye(service: RunningService) -> None:

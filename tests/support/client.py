@@ -186,7 +186,9 @@ def websocket(url: str, **more: object) -> connect:
     return connect(url, **(settings | more))  # type: ignore[arg-type]
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True, mask: bytes = bytes(4)
+) -> bytes:
     """One frame of a client (RFC 6455 section 5.2), well formed or not."""
     first = fin << 7 | rsv << 4 | opcode
     bit = 0x80 if masked else 0
@@ -196,7 +198,9 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, 
         head = struct.pack(">BBH", first, bit | 126, len(payload))
     else:
         head = struct.pack(">BBQ", first, bit | 127, len(payload))
-    return head + (bytes(4) if masked else b"") + payload
+    if not masked:
+        return head + payload
+    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
 
 
 class Raw:
@@ -227,8 +231,11 @@ class Raw:
         return found + end
 
     async def next_frame(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next frame; `EOFError` if the connection ended."""
-        _, opcode, size = (first := await self._take(2))[0] >> 7, first[0] & 0xF, first[1]
+        """Opcode and payload of the next frame, whole, unmasked; `EOFError` if the connection ended."""
+        first, size = await self._take(2)
+        opcode = first & 0xF
+        assert first >> 4 == 0x8, "a frame in fragments, or with reserved bits"
+        assert size < 0x80, "a server masks nothing"
         if size == 126:
             (size,) = struct.unpack(">H", await self._take(2))
         elif size == 127:
