@@ -23,7 +23,23 @@ _ODD: Final = (
     *(bytes((byte,)) for byte in (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)),
     *(b"\xf8" + b"\xff" * 8, b"\xf8\x7f" + b"\xff" * 7, b"\xfe\xff\xff", b"\xff" * 9 + b"\x01", b"\x80" * 11),
     *(b"\x23", b"\x24", b"\x0a\x00", b"\x10\x01", b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x3f\xe1\x1f", b"\xbe"),
-    *(b"[", b"]", b"{", b"}", b'"', b",", b":", b"\\ud800", b"\\u0000", b"1e999", b"NaN", b"null", b"-0", b"9" * 40),
+    *(
+        b"[",
+        b"[0,",
+        b"]",
+        b"{",
+        b"}",
+        b'"',
+        b",",
+        b":",
+        b"\\ud800",
+        b"\\u0000",
+        b"1e999",
+        b"NaN",
+        b"null",
+        b"-0",
+        b"9" * 40,
+    ),
     *(
         b"\r\n",
         b" ",
@@ -148,6 +164,8 @@ def json_frame(random: Random) -> bytes:
         return jsonframe.encode_request(_request(random))
     if kind == 1:
         return jsonframe.encode_response(_response(random))
+    if not random.randrange(6):
+        return b'{"data":%b}' % json.dumps([0] * random.choice((3, 300, 7_000)), separators=(",", ":")).encode()
     names = ("reqIdentifier", "token", "SENDID", "operationID", "msgIncr", "data", "type", "body", "errCode", "x")
     return _object(random, names, ("ping", "pong", 2005, 1001))
 
