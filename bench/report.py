@@ -248,18 +248,19 @@ def _unpinned(results: Results) -> str:
                 for aim in case.aims
                 if (figure := results.figures.get(f"unpinned.{build}.{name}.{aim.figure}"))
             )
-            for build in ("compiled", "interpreted")
+            for build in unpinned.BUILDS
         ]
         if any(found):
             aims = " · ".join(f"{'≥' if aim.least else '≤'} {shown(aim.bound)}" for aim in case.aims)
             rows.append([case.work, case.peer, aims, *found])
     if not rows:
         return ""
-    head = ["Redis engine", "best peer", "aim", "compiled", "interpreted"]
+    head = ["Redis engine", "best peer", "aim", "compiled", "interpreted", "only answering"]
     return (
         "## As a user sees it\n\nNothing is pinned: clients, service and Redis share all cores. Calls are made by "
         "grpc-go with its defaults, watchers speak JSON. The peers' figures were measured so in one run with Adsum on "
-        f"another machine with 2 cores.\n\n{table(head, rows)}"
+        "another machine with 2 cores. *Only answering*: a server on the same kind of loop that knows nothing and "
+        f"gives the same answers, after a PING to Redis where the service writes (`bench/echo.py`).\n\n{table(head, rows)}"
     )
 
 

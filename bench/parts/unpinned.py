@@ -1,17 +1,26 @@
 """What a user sees who starts all on one machine: no process has a core of its own.
 
 Clients, service and Redis share all cores, as the system places them. Calls are grpc-go's, with its
-defaults; watchers speak JSON. Compiled and interpreted run at once, each on a Redis of its own, and are asked in turns.
+defaults; watchers speak JSON. Compiled and interpreted run at once, and beside them a server that only
+answers (`bench/echo.py`): what that takes is the system's and the clients'. Each has a Redis of its own; they
+are asked in turns.
 """
 
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from bench import machine
 from bench.parts.compiled import SOURCES
 from bench.record import Record
-from bench.service import WINDOW, Target, started
+from bench.service import ROOT, WINDOW, Target, started
 from bench.table import Aim
+from tests.support.redis import redis_server
+from tests.support.service import RunningService
 
 HOT = 2_000
 USERS = 10_000
@@ -79,25 +88,42 @@ CASES: Final = {
 }
 
 
+BUILDS: Final = ("compiled", "interpreted", "echo")
+
+
 async def measure(record: Record) -> None:
-    """Measure both builds; where no modules are compiled, the interpreted one."""
-    if not machine.is_compiled():
-        async with started("redis", pinned=False) as interpreted:
-            await measure_all(record, {"interpreted": interpreted})
-        return
-    async with (
-        started("redis", pinned=False) as compiled,
-        started("redis", sources=SOURCES, pinned=False) as interpreted,
-    ):
-        await measure_all(record, {"compiled": compiled, "interpreted": interpreted})
+    """Measure all there are: compiled modules may be missing."""
+    async with AsyncExitStack() as stack:
+        targets: dict[str, Target] = {}
+        if machine.is_compiled():
+            targets["compiled"] = await stack.enter_async_context(started("redis", pinned=False))
+        interpreted = started("redis", sources=SOURCES, pinned=False)
+        targets["interpreted"] = await stack.enter_async_context(interpreted)
+        for target in targets.values():
+            await target.load("set", f"-to={HOT}", "-in-flight=8", "-once=online")
+            # A user is remembered from the second time on.
+            await target.load("get", f"-to={HOT}", "-hot", "-users=100", "-for=0.3s")
+        targets["echo"] = await stack.enter_async_context(echoing())
+        await measure_all(record, targets)
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[Target]:
+    """The server that only answers."""
+    async with redis_server() as redis:
+        command = sys.executable, str(ROOT / "echo.py"), str(redis.port)
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            ws, grpc = (f"127.0.0.1:{port}" for port in (await process.stdout.readline()).decode().split())
+            yield Target(RunningService(process, ws, grpc, ""), redis, len(machine.cores()))
+        finally:
+            process.kill()
+            await process.wait()
 
 
 async def measure_all(record: Record, targets: dict[str, Target]) -> None:
-    """Measure all cases, with the builds in turns."""
-    for target in targets.values():
-        await target.load("set", f"-to={HOT}", "-in-flight=8", "-once=online")
-        # A user is remembered from the second time on.
-        await target.load("get", f"-to={HOT}", "-hot", "-users=100", "-for=0.3s")
+    """Measure all cases, in turns."""
     for name, case in CASES.items():
         async with record.step(f"unpinned.{name}", 60):
             for build, target in targets.items():

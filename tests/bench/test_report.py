@@ -97,4 +97,4 @@ def test_what_a_user_sees_has_a_section_where_it_was_measured() -> None:
     assert "As a user sees it" not in report.page(found)
     part = found.parts["unpinned"] = Part([1])
     part.figures["unpinned.interpreted.set.call_median_ms"] = Figure((0.25,), "ms")
-    assert f"| {SEEN['set'].work} | OpenIM 231 | ≤ 220 |  | 250 |" in report.page(found)
+    assert f"| {SEEN['set'].work} | OpenIM 231 | ≤ 220 |  | 250 |  |" in report.page(found)
