@@ -15,7 +15,7 @@ PARALLEL ?= -n 2 --dist loadfile
 COMPILED_TESTS := tests/unit tests/contract tests/e2e/test_crowds.py -k 'not Valkey'
 COMPILED := PYTHONPATH=build/compiled
 # What measures coverage. It makes hot code two or three times slower, so services with much to serve measure none.
-MEASURED_TESTS := tests/unit tests/contract tests/simulation tests/e2e/test_cli.py tests/e2e/test_workers.py
+MEASURED_TESTS := tests/unit tests/contract tests/simulation tests/e2e/test_cli.py tests/e2e/test_import.py tests/e2e/test_workers.py
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/one
 
 help: ## list the targets
