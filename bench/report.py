@@ -260,7 +260,8 @@ def _unpinned(results: Results) -> str:
         "## As a user sees it\n\nNothing is pinned: clients, service and Redis share all cores. Calls are made by "
         "grpc-go with its defaults, watchers speak JSON. The peers' figures were measured so in one run with Adsum on "
         "another machine with 2 cores. *Only answering*: a server on the same kind of loop that knows nothing and "
-        f"gives the same answers, after a PING to Redis where the service writes (`bench/echo.py`).\n\n{table(head, rows)}"
+        "gives the same answers, after a PING to Redis where the service writes (`bench/echo.py`)."
+        f"\n\n{table(head, rows)}"
     )
 
 
