@@ -6,8 +6,8 @@
 --         "<online low> <online high> <offline low> <offline high>"
 -- Returns for each partition 1, the users for whom there was no room and nothing was done, or what failed.
 
--- What such masks do to such a record: the step, and what the user's deadlines that go and
--- come begin with. Remembered, because most edits of a call are alike.
+-- What such masks do to such a record: the step, what the user's deadlines that go and come begin with,
+-- and how many more there are then. Remembered, because most edits of a call are alike.
 local effects = {}
 
 local function effect_of(record, masks)
@@ -22,9 +22,8 @@ local function effect_of(record, masks)
   for i, id in ipairs(set) do set[i] = id .. ':' end
   local low = bor(band(timed[1], bnot(off_low)), on_low)
   local high = bor(band(timed[2], bnot(off_high)), on_high)
-  local effect = {step = step_to_hold(record, TIMED, low, high), gone = gone, set = set}
-  effect.more = #ids_of(low, high) - #ids_of(timed[1], timed[2])
-  effect.none = effect.more > 0 and step_to_hold(record, TIMED, timed[1], timed[2])
+  local more = #set - #gone - #ids_of(band(timed[1], on_low), band(timed[2], on_high))
+  local effect = {step = step_to_hold(record, TIMED, low, high), gone = gone, set = set, more = more}
   known[masks] = effect
   return effect
 end
@@ -34,46 +33,50 @@ local deadline = string.format('%.0f', now_ms() + tonumber(ARGV[3]))
 
 local most = tonumber(ARGV[4])
 
+-- Masks that change nothing.
+local NOTHING = '0 0 0 0'
+
 local taken, gone, set = {}, {}, {}
 return in_each_partition(DEADLINES, function(at, nth)
   local first, taken, gone, set, deadline = 5 + 4 * nth, taken, gone, set, deadline
   local masks, users = ARGV[first + 1], cmsgpack.unpack(ARGV[first + 2])
   local each = string.byte(masks) > 127 and cmsgpack.unpack(masks)
   local records, going, coming = records_of(at, users), 0, 0
-  local effect, step, gone_first, set_first, more, its_record, its_masks
-  -- Asked for only where there will be more deadlines.
-  local has, refused
+  local effect, step, gone_first, set_first, several, more, its_record, its_masks
+  -- How many more deadlines there may be: asked for only where there will be more.
+  local room, refused
   for i = 1, #users do
     local user, record = users[i], records[i + 1]
     if each then masks = each[i] end
     -- Most often it is the same as that of the user before.
     if record ~= its_record or masks ~= its_masks then
       effect, its_record, its_masks = effect_of(record, masks), record, masks
-      step, gone_first, set_first = effect.step, effect.gone[1], effect.set[1]
-      more = #effect.gone > 1 or #effect.set > 1
+      step, gone_first, set_first, more = effect.step, effect.gone[1], effect.set[1], effect.more
+      several = #effect.gone > 1 or #effect.set > 1
     end
-    local fits = true
-    if effect.none then
-      has = has or call('ZCARD', KEYS[at + DEADLINES])
-      fits = has + effect.more <= most
+    if more > 0 then
+      room = room or most - call('ZCARD', KEYS[at + DEADLINES])
+      if more <= room then
+        room = room - more
+      else
+        refused = refused or {}
+        refused[#refused + 1] = user
+        step, gone_first, set_first, several = effect_of(record, NOTHING).step, nil, nil, false
+        its_masks = nil
+      end
+    elseif room then
+      room = room - more
     end
-    if fits then
-      taken[i] = step
-      if has then has = has + effect.more end
-    else
-      taken[i] = effect.none
-      refused = refused or {}
-      refused[#refused + 1] = user
-    end
-    if fits and gone_first then
+    taken[i] = step
+    if gone_first then
       going = going + 1
       gone[going] = gone_first .. user
     end
-    if fits and set_first then
+    if set_first then
       set[coming + 1], set[coming + 2] = deadline, set_first .. user
       coming = coming + 2
     end
-    if fits and more then
+    if several then
       for j = 2, #effect.gone do
         going = going + 1
         gone[going] = effect.gone[j] .. user
