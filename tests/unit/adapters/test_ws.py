@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import pytest
 import uvloop
@@ -263,6 +264,9 @@ class FakeTransport(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         pass
 
+    def write_eof(self) -> None:
+        pass
+
 
 async def test_a_storm_of_handshakes_leaves_others_their_turn(gateway: NotingGateway) -> None:
     """Of a thousand that come in one turn of the loop, some are heard in it, and all in the end."""
@@ -281,6 +285,23 @@ async def test_a_storm_of_handshakes_leaves_others_their_turn(gateway: NotingGat
     await until(lambda: gateway.open == 1_000)
     assert waiting.count("resumed") == waiting.count("paused")
     running.stop_accepting()
+
+
+async def test_who_has_its_answer_gives_its_place_to_who_has_not_asked(gateway: NotingGateway) -> None:
+    """With all sockets taken: an answer is with the system already, and who has none would be cut off without one."""
+    dropped: list[str] = []
+    turned_away: list[str] = []
+    running = WsServer(gateway, PLATFORMS, WsOptions(), turned_away=turned_away.append)
+    running._guests._most_sockets = 20
+    for number in range(30):
+        transport = FakeTransport([])
+        transport.abort = partial(dropped.append, str(number))  # type: ignore[method-assign]
+        guest = running._guests.arrive()
+        guest.connection_made(transport)
+        if number < 8:
+            guest.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert dropped == [str(number) for number in range(10)]
+    assert turned_away == ["displaced"] * 2
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /", REQUEST[:-1]])

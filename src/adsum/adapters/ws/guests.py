@@ -49,8 +49,11 @@ If we hung up while it still sends, the system would take back what it has not r
 MAX_DISCARDED_BYTES = 1_048_576
 """Of what it still sends then; a client that sends more is dropped at once."""
 
-MAX_ROOM = 64
-"""Sockets that are left to those who are told that there is no room; an eighth, if there are few."""
+MAX_ROOM = 512
+"""Sockets that are left to those who are told that there is no room; an eighth, if there are few.
+
+So many may come in one turn of the loop, and all hear it.
+"""
 
 TICKS = 8
 """Turns of the wheel in a handshake's time, which may last one of them longer."""
@@ -85,6 +88,7 @@ class Guests:
         self._turned_away = turned_away
         self._most_sockets = inf
         self._asking: dict[Guest, None] = {}
+        self._answered: dict[Guest, None] = {}
 
     def begin(self) -> None:
         """Reckon how many sockets there may be; to be called before the first, when the limit of open files is set."""
@@ -106,23 +110,35 @@ class Guests:
         self._wheel.remove(guest, slot)
 
     def accepted(self, guest: "Guest", transport: asyncio.Transport) -> None:
-        """There is a guest more; with all sockets taken, who has not asked for longest gives way."""
+        """There is a guest more; with all sockets taken one has to give way."""
         self._port.sockets += 1
         self._asking[guest] = None
         if self._port.sockets > self._most_sockets or files_are_out(transport):
-            oldest = next(iter(self._asking))
-            del self._asking[oldest]
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """End one: its answer is with the system already, which passes it on. Else one that has none."""
+        if not self._answered:
             self._turned_away("displaced")
-            oldest.drop()
+        crowd = self._answered or self._asking
+        oldest = next(iter(crowd))
+        del crowd[oldest]
+        oldest.drop()
 
     def asked(self, guest: "Guest") -> None:
         """A guest's request is complete."""
         self._asking.pop(guest, None)
 
+    def answered(self, guest: "Guest") -> None:
+        """A guest has its answer, and has only to hang up."""
+        self._asking.pop(guest, None)
+        self._answered[guest] = None
+
     def ended(self, guest: "Guest") -> None:
         """A guest's socket is no more."""
         self._port.sockets -= 1
         self._asking.pop(guest, None)
+        self._answered.pop(guest, None)
 
     @property
     def load(self) -> PortLoad:
@@ -314,7 +330,7 @@ class Guest:
 
     def _linger(self, transport: asyncio.Transport) -> None:
         self._refused, self._received = True, b""
-        self._guests.asked(self)
+        self._guests.answered(self)
         end_sending(transport)
         self._guests.forget(self, self._slot)
         self._slot = self._guests.expect(self, LINGER_MS)
