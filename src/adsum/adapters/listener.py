@@ -97,14 +97,19 @@ def end_sending(transport: asyncio.Transport) -> None:
 
 def files_are_short(transport: asyncio.BaseTransport) -> bool:
     """Whether a connection's descriptor is one of the last, which are not for connections."""
-    most = most_files()
-    return _number(transport) >= most - _spare(most)
+    return descriptor_of(transport) >= first_spare_file()
 
 
-def files_are_out(transport: asyncio.BaseTransport) -> bool:
-    """Whether half of the last descriptors are taken too, so that there is no more time to tell a client."""
+def first_spare_file() -> float:
+    """From which descriptor on they are not for connections."""
     most = most_files()
-    return _number(transport) >= most - _spare(most) / 2
+    return most - _spare(most)
+
+
+def last_spare_files() -> float:
+    """From which descriptor on half of those are taken too, so that there is no more time to tell a client."""
+    most = most_files()
+    return most - _spare(most) / 2
 
 
 def rpc_files(connections: int) -> int:
@@ -129,7 +134,8 @@ def address_of(transport: asyncio.BaseTransport) -> str:
     return str(name[0]) if name else ""
 
 
-def _number(transport: asyncio.BaseTransport) -> int:
+def descriptor_of(transport: asyncio.BaseTransport) -> int:
+    """The number of a connection's file descriptor."""
     number: int = transport.get_extra_info("socket").fileno()
     return number
 

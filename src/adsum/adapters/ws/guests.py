@@ -14,7 +14,13 @@ from http import HTTPStatus
 from math import inf
 from typing import cast
 
-from adsum.adapters.listener import end_sending, files_are_out, files_are_short, websocket_files
+from adsum.adapters.listener import (
+    descriptor_of,
+    end_sending,
+    first_spare_file,
+    last_spare_files,
+    websocket_files,
+)
 from adsum.adapters.turns import Turns
 from adsum.adapters.ws.budgets import Budgets
 from adsum.adapters.ws.connection import Connection, Host, Port
@@ -86,13 +92,14 @@ class Guests:
         self._port = Port(turns, Budgets(share), self.outlast)
         self._rpc_connections = rpc_connections
         self._turned_away = turned_away
-        self._most_sockets = inf
+        self._most_sockets = self._first_spare_file = self._last_spare_files = inf
         self._asking: dict[Guest, None] = {}
         self._answered: dict[Guest, None] = {}
 
     def begin(self) -> None:
         """Reckon how many sockets there may be; to be called before the first, when the limit of open files is set."""
         self._most_sockets = websocket_files(self._rpc_connections)
+        self._first_spare_file, self._last_spare_files = first_spare_file(), last_spare_files()
 
     def arrive(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
@@ -109,12 +116,15 @@ class Guests:
         """A guest is one no longer."""
         self._wheel.remove(guest, slot)
 
-    def accepted(self, guest: "Guest", transport: asyncio.Transport) -> None:
-        """There is a guest more; with all sockets taken one has to give way."""
+    def accepted(self, guest: "Guest", transport: asyncio.Transport) -> bool:
+        """There is a guest more; with all sockets taken one has to give way. Whether its descriptor is a spare one."""
         self._port.sockets += 1
         self._asking[guest] = None
-        if self._port.sockets > self._most_sockets or files_are_out(transport):
+        # Asked for once: uvloop makes an object for each who asks for the socket.
+        descriptor = descriptor_of(transport)
+        if self._port.sockets > self._most_sockets or descriptor >= self._last_spare_files:
             self._give_way()
+        return descriptor >= self._first_spare_file
 
     def _give_way(self) -> None:
         """End one: its answer is with the system already, which passes it on. Else one that has none."""
@@ -155,12 +165,15 @@ class Guests:
             self._turned_away("silent")
         guest.drop()
 
-    def receive(self, request: UpgradeRequest, transport: asyncio.Transport) -> Connection | None:
-        """Answer a handshake: with a connection, which is open then, or None for a refusal."""
+    def receive(self, request: UpgradeRequest, transport: asyncio.Transport, *, spare: bool) -> Connection | None:
+        """Answer a handshake: with a connection, which is open then, or None for a refusal.
+
+        `spare`: it has one of the last descriptors, which are not for connections.
+        """
         query = request.query
         try:
             handshake = parse_handshake(query, {"compression": request.header(b"compression") or ""}, self._platforms)
-            self._check_room(transport, handshake.user_id)
+            self._check_room(handshake.user_id, spare=spare)
             session = self._host.admit(handshake, request.header(b"origin"))
         except AdsumError as error:
             refusal = error
@@ -189,9 +202,9 @@ class Guests:
         self._host.refused(error)
         transport.write(http_response(error.status, "text/plain; charset=utf-8", f"{error.detail}\n".encode()))
 
-    def _check_room(self, transport: asyncio.Transport, user_id: str) -> None:
+    def _check_room(self, user_id: str, *, spare: bool) -> None:
         most = self._most_sockets
-        if files_are_short(transport) or self._port.sockets > most - min(MAX_ROOM, most / 8):
+        if spare or self._port.sockets > most - min(MAX_ROOM, most / 8):
             raise TooManyConnections("this process has hardly any file descriptor left: raise its limit (ulimit -n)")
         # Before its token is looked at: that is the work.
         if self._port.budgets.is_told_to_go(user_id):
@@ -220,13 +233,23 @@ class Guest:
     a foreign base the class could not be compiled.
     """
 
-    __slots__ = ("_discarded", "_guests", "_received", "_refused", "_slot", "_transport", "_waiting", "_within_ms")
+    __slots__ = (
+        "_discarded",
+        "_guests",
+        "_received",
+        "_refused",
+        "_slot",
+        "_spare",
+        "_transport",
+        "_waiting",
+        "_within_ms",
+    )
 
     def __init__(self, guests: Guests, within_ms: int) -> None:
         self._guests = guests
         self._within_ms = within_ms
         self._received = b""
-        self._refused = self._waiting = False
+        self._refused = self._waiting = self._spare = False
         self._discarded = 0
         self._slot = 0
         self._transport: asyncio.Transport | None = None
@@ -237,7 +260,7 @@ class Guest:
         """It was accepted."""
         self._transport = cast("asyncio.Transport", transport)
         self._slot = self._guests.expect(self, self._within_ms)
-        self._guests.accepted(self, self._transport)
+        self._spare = self._guests.accepted(self, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """It has ended."""
@@ -290,7 +313,7 @@ class Guest:
             self._guests.reject(error, transport)
             self._linger(transport)
             return
-        connection = self._guests.receive(request, transport)
+        connection = self._guests.receive(request, transport, spare=self._spare)
         if connection is None:
             self._linger(transport)
             return
